@@ -1,0 +1,165 @@
+//! An entry: a delivery as it sits in the queue, and what settling it records.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use crate::outcome::DeadReason;
+
+/// An entry's id as Redis Streams write it, `milliseconds-sequence`. The embedded queue uses the same form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId {
+    /// Milliseconds since the Unix epoch, by the queue's clock.
+    pub ms: u64,
+    /// Tells entries of the same millisecond apart.
+    pub seq: u64,
+}
+
+impl EntryId {
+    /// When the entry was made, by the queue's clock.
+    #[must_use]
+    pub fn time(self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(self.ms)
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
+}
+
+/// The text is not an entry id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not an entry id; they look like 1767868200000-0")]
+pub struct BadEntryId;
+
+impl FromStr for EntryId {
+    type Err = BadEntryId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (ms, seq) = text.split_once('-').ok_or(BadEntryId)?;
+        Ok(EntryId { ms: ms.parse().map_err(|_| BadEntryId)?, seq: seq.parse().map_err(|_| BadEntryId)? })
+    }
+}
+
+/// Which of the queue's two streams an entry first came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// What producers write.
+    Events,
+    /// What fan-out and replay write.
+    Deliveries,
+}
+
+/// Where an entry sits now; settling it must name this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// In its stream, pending for this host.
+    Stream,
+    /// In the retry schedule, leased until this due time (ms). Another host that took it since has another due time.
+    Schedule {
+        /// The due time the lease gave it.
+        lease: u64,
+    },
+}
+
+/// What settling an entry takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Handle {
+    /// Its id in the stream it first came from.
+    pub id: EntryId,
+    /// That stream.
+    pub stream: Stream,
+    /// Where it sits now.
+    pub place: Place,
+}
+
+/// What an entry holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// The fields of a stream entry, as found.
+    Fields(Vec<(Bytes, Bytes)>),
+    /// A delivery as Weft stored it in the retry schedule.
+    Stored(Bytes),
+}
+
+/// A delivery as it sits in the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What settling it takes.
+    pub handle: Handle,
+    /// What it holds.
+    pub content: Content,
+    /// Set when the queue itself found that it must not be tried: claimed too often, or adopted too old.
+    pub condemned: Option<DeadReason>,
+}
+
+impl Entry {
+    /// The value of a stream entry's field.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&Bytes> {
+        match &self.content {
+            Content::Fields(fields) => {
+                fields.iter().find(|(field, _)| field == name.as_bytes()).map(|(_, value)| value)
+            }
+            Content::Stored(_) => None,
+        }
+    }
+}
+
+/// What becomes of an entry, recorded in the same step that removes it from where it sits.
+#[derive(Debug, Clone)]
+pub enum Record {
+    /// Nothing remains to be done.
+    Done,
+    /// Due again after a while, as this stored delivery.
+    Schedule {
+        /// From now, by the queue's clock.
+        after: Duration,
+        /// The delivery in its stored form.
+        stored: Bytes,
+    },
+    /// Given up.
+    Dead(Box<DeadLetter>),
+}
+
+/// An entry and its record: one line of a settle batch.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// Which entry.
+    pub handle: Handle,
+    /// What becomes of it.
+    pub record: Record,
+}
+
+/// A delivery that was given up, with the reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The event's JSON as the producer wrote it; empty if the entry had none.
+    pub event: Bytes,
+    /// The id of the entry it came from.
+    pub original_id: EntryId,
+    /// When it was given up.
+    pub failed_at: SystemTime,
+    /// Whose delivery it was; empty if that could not be read.
+    pub subscription_id: String,
+    /// Why.
+    pub reason: DeadReason,
+    /// How many attempts were made.
+    pub attempts: u32,
+    /// The last answer's status, if there was one.
+    pub last_status: Option<u16>,
+    /// What went wrong, for people.
+    pub last_error: String,
+    /// When a host first saw the entry.
+    pub first_seen: SystemTime,
+    /// How often it was replayed before.
+    pub replays: u32,
+    /// Why it died each time before, oldest first.
+    pub died_before: Vec<DeadReason>,
+    /// Fields of a malformed entry beside `event`, as found.
+    pub raw: Vec<(Bytes, Bytes)>,
+}

@@ -1,0 +1,331 @@
+//! An event: what happened, an immutable fact. Reads the O2-IMS notification a producer writes and cuts the
+//! callback URL out of it; every other byte of the body stays as the producer wrote it.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use jiter::Jiter;
+
+use crate::json::{self, Index, Pointer};
+
+/// What of an event's JSON becomes the request's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BodyForm {
+    /// Without `callbackUrl`, as the O2-IMS consumers expect it.
+    #[default]
+    WithoutCallback,
+    /// The entry's bytes as they are, as the Go workers sent them.
+    Verbatim,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub struct Event {
+    /// The producer's `notificationId`, or the entry's id if it gave none.
+    pub id: String,
+    /// `notificationEventType`, for example `o2ims.Resource.Created`; empty if the producer gave none.
+    pub event_type: String,
+    /// The JSON as the producer wrote it.
+    pub raw: Bytes,
+    /// What is sent of it.
+    pub body: Bytes,
+    index: OnceLock<Option<Index>>,
+}
+
+/// An event and whom the producer addressed it to.
+#[derive(Debug)]
+pub struct Notification {
+    /// The event itself.
+    pub event: Event,
+    /// `subscriptionId`, if it is there and not empty.
+    pub subscription_id: Option<String>,
+    /// `callbackUrl`, if it is there and not empty.
+    pub callback_url: Option<String>,
+}
+
+/// Why bytes are not an event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Not a JSON document at all.
+    #[error("the event is not JSON: {0}")]
+    NotJson(#[from] json::Error),
+    /// JSON, but not an object.
+    #[error("the event is not a JSON object")]
+    NotAnObject,
+    /// One of the members Weft reads is not a string.
+    #[error("{0} is not a string")]
+    NotAString(&'static str),
+}
+
+impl Notification {
+    /// Reads an event's JSON. `fallback_id` names it if the producer did not.
+    pub fn parse(raw: Bytes, form: BodyForm, fallback_id: impl FnOnce() -> String) -> Result<Notification, Error> {
+        let members = Members::read(&raw)?;
+        let body = match form {
+            BodyForm::Verbatim => raw.clone(),
+            BodyForm::WithoutCallback => {
+                let cuts: Vec<_> =
+                    members.callback_cuts.ranges().into_iter().map(|range| (range, b"".as_slice())).collect();
+                if cuts.is_empty() { raw.clone() } else { json::splice(&raw, cuts).into() }
+            }
+        };
+        let event = Event {
+            id: members.notification_id.unwrap_or_else(fallback_id),
+            event_type: members.event_type.unwrap_or_default(),
+            raw,
+            body,
+            index: OnceLock::new(),
+        };
+        Ok(Notification { event, subscription_id: members.subscription_id, callback_url: members.callback_url })
+    }
+}
+
+impl Event {
+    /// A further attribute by its plugin-facing name: `object-ref` (also `subject`), `resource-type-id`,
+    /// `resource-pool-id`, `global-resource-id`, `time`, `tenant`, `source`. Anything but a string is absent.
+    #[must_use]
+    pub fn attribute(&self, name: &str) -> Option<String> {
+        let pointer = match name {
+            "object-ref" | "subject" => "/objectRef",
+            "resource-type-id" => "/resourceTypeId",
+            "resource-pool-id" => "/resourcePoolId",
+            "global-resource-id" => "/globalResourceId",
+            "time" => "/timestamp",
+            "tenant" => "/tenantId",
+            "source" => "/source",
+            _ => return None,
+        };
+        let place = self.index()?.find(&self.body, &Pointer::parse(pointer)?)?;
+        serde_json::from_slice(&self.body[place.value]).ok()
+    }
+
+    /// Where everything stands in [`Event::body`]; built when first asked for and shared from then on.
+    #[must_use]
+    pub fn index(&self) -> Option<&Index> {
+        self.index.get_or_init(|| Index::build(&self.body).ok()).as_ref()
+    }
+}
+
+/// The members of an event's JSON that Weft itself reads.
+#[derive(Default)]
+struct Members {
+    subscription_id: Option<String>,
+    event_type: Option<String>,
+    notification_id: Option<String>,
+    callback_url: Option<String>,
+    callback_cuts: json::Cuts,
+}
+
+impl Members {
+    fn read(raw: &Bytes) -> Result<Members, Error> {
+        let text = std::str::from_utf8(raw).map_err(|error| json::Error::NotUtf8(error.valid_up_to()))?;
+        let mut json = Jiter::new(text.as_bytes());
+        let syntax =
+            |json: &Jiter<'_>, error: &jiter::JiterError| Error::NotJson(json::Error::Syntax(error.description(json)));
+        if json.peek().map_err(|error| syntax(&json, &error))? != jiter::Peek::Object {
+            return Err(json::Index::build(raw).map_or_else(Error::NotJson, |_| Error::NotAnObject));
+        }
+        let mut members = Members::default();
+        let mut before = json.current_index() + 1;
+        let mut name = json.known_object().map(|name| name.map(Name::of));
+        loop {
+            let Some(member) = name.map_err(|error| syntax(&json, &error))? else { break };
+            let after_name = json.current_index();
+            let value = members.value(&mut json, member).map_err(|error| match error {
+                MemberError::Syntax(error) => syntax(&json, &error),
+                MemberError::NotAString(name) => Error::NotAString(name),
+            })?;
+            let name_start = || json::member_name(raw, before, after_name).start;
+            members.callback_cuts.member(member == Name::CallbackUrl, name_start, value.end);
+            before = value.end;
+            name = json.next_key().map(|name| name.map(Name::of));
+        }
+        json.finish().map_err(|error| syntax(&json, &error))?;
+        Ok(members)
+    }
+
+    /// Reads one member's value and says where it stood. A repeated name counts as the last one says, as for most readers.
+    fn value(&mut self, json: &mut Jiter<'_>, name: Name) -> Result<Range<usize>, MemberError> {
+        let peek = json.peek()?;
+        let start = json.current_index();
+        let kept = match name {
+            Name::SubscriptionId => Some(&mut self.subscription_id),
+            Name::EventType => Some(&mut self.event_type),
+            Name::NotificationId => Some(&mut self.notification_id),
+            Name::CallbackUrl => Some(&mut self.callback_url),
+            Name::Other => None,
+        };
+        match (kept, peek) {
+            (Some(kept), jiter::Peek::String) => {
+                let text = json.known_str()?;
+                *kept = (!text.is_empty()).then(|| text.to_owned());
+            }
+            (Some(kept), jiter::Peek::Null) => {
+                json.known_null()?;
+                *kept = None;
+            }
+            (Some(_), _) => {
+                json.known_skip(peek)?;
+                return Err(MemberError::NotAString(name.text()));
+            }
+            (None, _) => json.known_skip(peek)?,
+        }
+        Ok(start..json.current_index())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Name {
+    SubscriptionId,
+    EventType,
+    NotificationId,
+    CallbackUrl,
+    Other,
+}
+
+impl Name {
+    fn of(text: &str) -> Name {
+        [Name::SubscriptionId, Name::EventType, Name::NotificationId, Name::CallbackUrl]
+            .into_iter()
+            .find(|name| name.text() == text)
+            .unwrap_or(Name::Other)
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Name::SubscriptionId => "subscriptionId",
+            Name::EventType => "notificationEventType",
+            Name::NotificationId => "notificationId",
+            Name::CallbackUrl => "callbackUrl",
+            Name::Other => "",
+        }
+    }
+}
+
+enum MemberError {
+    Syntax(jiter::JiterError),
+    NotAString(&'static str),
+}
+
+impl From<jiter::JiterError> for MemberError {
+    fn from(error: jiter::JiterError) -> Self {
+        MemberError::Syntax(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> Result<Notification, Error> {
+        let raw = Bytes::copy_from_slice(json.as_bytes());
+        Notification::parse(raw, BodyForm::WithoutCallback, || "1-0".to_owned())
+    }
+
+    #[track_caller]
+    fn cut(json: &str, callback: Option<&str>, body: &str) {
+        let notification = parse(json).expect("an event");
+        assert_eq!(notification.callback_url.as_deref(), callback);
+        assert_eq!(std::str::from_utf8(&notification.event.body).unwrap(), body);
+        assert_eq!(notification.event.raw, json.as_bytes());
+    }
+
+    #[test]
+    fn the_callback_url_is_cut_out_wherever_it_stands() {
+        cut(r#"{"a":1,"callbackUrl":"u"}"#, Some("u"), r#"{"a":1}"#);
+        cut(r#"{"callbackUrl":"u","a":1}"#, Some("u"), r#"{"a":1}"#);
+        cut(r#"{"a":1,"callbackUrl":"u","b":2}"#, Some("u"), r#"{"a":1,"b":2}"#);
+        cut(r#"{"callbackUrl":"u"}"#, Some("u"), "{}");
+        cut("{}", None, "{}");
+    }
+
+    #[test]
+    fn whitespace_around_it_goes_and_the_rest_stays() {
+        cut("{ \"a\" : 1 ,\n \"callbackUrl\" :\t\"u\" , \"b\":2 }", Some("u"), "{ \"a\" : 1 , \"b\":2 }");
+        cut("{ \"callbackUrl\" : \"u\" }", Some("u"), "{  }");
+        cut("\n{\"callbackUrl\" : \"u\" ,  \"a\":1}\n", Some("u"), "\n{\"a\":1}\n");
+    }
+
+    #[test]
+    fn a_nested_callback_url_stays() {
+        cut(
+            r#"{"x":{"callbackUrl":"n"},"y":[{"callbackUrl":1}],"callbackUrl":"u"}"#,
+            Some("u"),
+            r#"{"x":{"callbackUrl":"n"},"y":[{"callbackUrl":1}]}"#,
+        );
+        cut(r#"{"x":"\"callbackUrl\":\"n\""}"#, None, r#"{"x":"\"callbackUrl\":\"n\""}"#);
+    }
+
+    #[test]
+    fn an_escaped_name_is_the_same_name() {
+        cut(r#"{"callback\u0055rl":"http:\/\/u","a":"\\"}"#, Some("http://u"), r#"{"a":"\\"}"#);
+    }
+
+    #[test]
+    fn of_duplicates_all_are_cut_and_the_last_counts() {
+        cut(r#"{"callbackUrl":"1","a":1,"callbackUrl":"2"}"#, Some("2"), r#"{"a":1}"#);
+        cut(r#"{"callbackUrl":"1","callbackUrl":"2"}"#, Some("2"), "{}");
+        cut(r#"{"callbackUrl":"1","callbackUrl":"2","a":1,"callbackUrl":"3","b":0}"#, Some("3"), r#"{"a":1,"b":0}"#);
+    }
+
+    #[test]
+    fn numbers_and_unicode_are_untouched() {
+        let body = r#"{"n":1.10,"big":123456789012345678901234567890,"e":1E+2,"z":-0.0,"u":"é\u00e9😀","s":""}"#;
+        cut(&body.replacen('{', r#"{"callbackUrl":"u","#, 1), Some("u"), body);
+    }
+
+    #[test]
+    fn null_and_empty_are_absent() {
+        cut(r#"{"callbackUrl":null,"a":1}"#, None, r#"{"a":1}"#);
+        cut(r#"{"callbackUrl":""}"#, None, "{}");
+        let notification = parse(r#"{"notificationId":null,"subscriptionId":""}"#).unwrap();
+        assert_eq!(notification.event.id, "1-0");
+        assert_eq!(notification.subscription_id, None);
+    }
+
+    #[test]
+    fn what_is_no_event_is_refused_with_the_reason() {
+        assert_eq!(parse("[]").unwrap_err(), Error::NotAnObject);
+        assert_eq!(parse("3").unwrap_err(), Error::NotAnObject);
+        assert_eq!(parse(r#"{"subscriptionId":5}"#).unwrap_err(), Error::NotAString("subscriptionId"));
+        assert_eq!(parse(r#"{"callbackUrl":["u"]}"#).unwrap_err(), Error::NotAString("callbackUrl"));
+        for bad in ["", "{", r#"{"a":1"#, r#"{"a":1}}"#, r#"{"a" 1}"#, "{'a':1}", r#"{"a":tru}"#] {
+            assert!(matches!(parse(bad), Err(Error::NotJson(_))), "{bad}");
+        }
+        let raw = Bytes::from_static(b"{\"a\":\"\xff\"}");
+        let error = Notification::parse(raw, BodyForm::WithoutCallback, String::new).unwrap_err();
+        assert_eq!(error, Error::NotJson(json::Error::NotUtf8(6)));
+    }
+
+    #[test]
+    fn attributes_have_their_plugin_names() {
+        let event =
+            parse(r#"{"objectRef":"/r/1","timestamp":"2026-01-08T10:30:00Z","resourceTypeId":3}"#).unwrap().event;
+        assert_eq!(event.attribute("object-ref").as_deref(), Some("/r/1"));
+        assert_eq!(event.attribute("time").as_deref(), Some("2026-01-08T10:30:00Z"));
+        assert_eq!(event.attribute("resource-type-id"), None);
+        assert_eq!(event.attribute("secret"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn cutting_leaves_the_same_document_without_the_member(
+            before in proptest::collection::vec("[a-z]{1,3}", 0..3),
+            after in proptest::collection::vec("[a-z]{1,3}", 0..3),
+            space in "[ \n\t]{0,2}",
+        ) {
+            let member = |name: &String| format!("{space}\"{name}\"{space}:{space}1.0{space}");
+            let callback = format!("{space}\"callbackUrl\"{space}:{space}\"u\"{space}");
+            let mut members: Vec<String> = before.iter().map(member).collect();
+            members.push(callback);
+            members.extend(after.iter().map(member));
+            let notification = parse(&format!("{{{}}}", members.join(","))).unwrap();
+            let expected: serde_json::Value = serde_json::from_str(&format!(
+                "{{{}}}", before.iter().chain(&after).map(member).collect::<Vec<_>>().join(",")
+            )).unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&notification.event.body).unwrap();
+            proptest::prop_assert_eq!(body, expected);
+        }
+    }
+}

@@ -1,0 +1,497 @@
+//! Positions in a JSON document: where a value stands, so that it can be read, cut out or replaced while
+//! every other byte stays as it was. Numbers are never parsed, so none is ever rounded.
+
+use std::ops::Range;
+
+use jiter::{Jiter, Peek};
+
+/// Deeper documents are refused, as by every common JSON library.
+pub const DEPTH_MAX: usize = 128;
+
+/// Why bytes are not a JSON document.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Not UTF-8 from this byte on.
+    #[error("not UTF-8 at byte {0}")]
+    NotUtf8(usize),
+    /// Not JSON.
+    #[error("{0}")]
+    Syntax(String),
+    /// Nested more than [`DEPTH_MAX`] deep.
+    #[error("nested more than {DEPTH_MAX} deep")]
+    TooDeep,
+    /// Larger than 4 GiB.
+    #[error("too large to index")]
+    TooLarge,
+}
+
+/// What kind of value stands at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Boolean,
+    /// Any number.
+    Number,
+    /// A string.
+    Text,
+    /// An array.
+    Array,
+    /// An object.
+    Object,
+}
+
+#[derive(Debug, Clone)]
+struct Node {
+    kind: Kind,
+    /// The member's name with its quotes; empty for elements and the root.
+    name: Range<u32>,
+    value: Range<u32>,
+    /// Index of the node after this one's last descendant.
+    next: u32,
+}
+
+/// Where every value of one document stands. Built in one pass, then asked as often as one likes.
+#[derive(Debug, Clone)]
+pub struct Index {
+    nodes: Vec<Node>,
+}
+
+/// One value found by [`Index::find`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// What it is.
+    pub kind: Kind,
+    /// Its bytes in the document.
+    pub value: Range<usize>,
+}
+
+impl Index {
+    /// Reads a document.
+    pub fn build(document: &[u8]) -> Result<Index, Error> {
+        std::str::from_utf8(document).map_err(|error| Error::NotUtf8(error.valid_up_to()))?;
+        u32::try_from(document.len()).map_err(|_| Error::TooLarge)?;
+        let mut builder =
+            Builder { document, json: Jiter::new(document), nodes: Vec::with_capacity(document.len() / 24 + 4) };
+        let peek = builder.json.peek().map_err(|error| builder.syntax(&error))?;
+        builder.value(peek, 0..0, 0)?;
+        builder.json.finish().map_err(|error| builder.syntax(&error))?;
+        Ok(Index { nodes: builder.nodes })
+    }
+
+    /// The value at an RFC 6901 pointer. Where an object has a name twice the last one counts, as for most readers.
+    #[must_use]
+    pub fn find(&self, document: &[u8], pointer: &Pointer) -> Option<Place> {
+        let node = &self.nodes[self.locate(document, &pointer.0)?];
+        Some(Place { kind: node.kind, value: widen(&node.value) })
+    }
+
+    /// The document with `value` (a JSON document itself) at the pointer: replaced where something stands, added
+    /// where only the parent object or array exists (`-` appends to an array). `None` where there is no parent.
+    #[must_use]
+    pub fn set(&self, document: &[u8], pointer: &Pointer, value: &[u8]) -> Option<Vec<u8>> {
+        let Some((last, parents)) = pointer.0.split_last() else { return Some(value.to_vec()) };
+        let parent = self.locate(document, parents)?;
+        let same_name = self.children(parent, document, last);
+        if let Some((&kept, others)) = same_name.split_last() {
+            let mut cuts = self.member_cuts(parent, others);
+            cuts.push((widen(&self.nodes[kept].value), value));
+            return Some(splice(document, cuts));
+        }
+        let (at, prefix) = self.append_at(parent, last)?;
+        let mut added = prefix;
+        added.extend_from_slice(value);
+        Some(splice(document, vec![(at..at, &added)]))
+    }
+
+    /// The document without what stands at the pointer, however often its name occurs there; `None` if nothing does.
+    /// The whole document cannot be removed.
+    #[must_use]
+    pub fn remove(&self, document: &[u8], pointer: &Pointer) -> Option<Vec<u8>> {
+        let (last, parents) = pointer.0.split_last()?;
+        let parent = self.locate(document, parents)?;
+        let gone = self.children(parent, document, last);
+        (!gone.is_empty()).then(|| splice(document, self.member_cuts(parent, &gone)))
+    }
+
+    fn locate(&self, document: &[u8], tokens: &[String]) -> Option<usize> {
+        tokens.iter().try_fold(0, |at, token| self.children(at, document, token).pop())
+    }
+
+    fn children_of(&self, parent: usize) -> impl Iterator<Item = usize> + '_ {
+        let end = self.nodes[parent].next as usize;
+        let mut at = parent + 1;
+        std::iter::from_fn(move || {
+            let child = (at < end).then_some(at)?;
+            at = self.nodes[child].next as usize;
+            Some(child)
+        })
+    }
+
+    /// The children that a pointer's token means: several only where an object repeats a name.
+    fn children(&self, parent: usize, document: &[u8], token: &str) -> Vec<usize> {
+        match self.nodes[parent].kind {
+            Kind::Object => self
+                .children_of(parent)
+                .filter(|&at| same_name(&document[widen(&self.nodes[at].name)], token))
+                .collect(),
+            Kind::Array => array_position(token).and_then(|n| self.children_of(parent).nth(n)).into_iter().collect(),
+            Kind::Null | Kind::Boolean | Kind::Number | Kind::Text => Vec::new(),
+        }
+    }
+
+    /// What to cut so that these children vanish together with their commas.
+    fn member_cuts(&self, parent: usize, gone: &[usize]) -> Vec<(Range<usize>, &'static [u8])> {
+        let mut cuts = Cuts::default();
+        for child in self.children_of(parent) {
+            let node = &self.nodes[child];
+            let start = if node.name.is_empty() { node.value.start } else { node.name.start };
+            cuts.member(gone.contains(&child), || start as usize, node.value.end as usize);
+        }
+        cuts.ranges().into_iter().map(|range| (range, b"".as_slice())).collect()
+    }
+
+    fn append_at(&self, parent: usize, token: &str) -> Option<(usize, Vec<u8>)> {
+        let node = &self.nodes[parent];
+        let last = self.children_of(parent).last();
+        let count = self.children_of(parent).count();
+        let mut prefix = if last.is_some() { b",".to_vec() } else { Vec::new() };
+        match node.kind {
+            Kind::Object => {
+                prefix.extend(serde_json::to_vec(token).expect("a string is always JSON"));
+                prefix.push(b':');
+            }
+            Kind::Array if token == "-" || array_position(token) == Some(count) => {}
+            Kind::Array | Kind::Null | Kind::Boolean | Kind::Number | Kind::Text => return None,
+        }
+        let at = last.map_or(node.value.start as usize + 1, |child| self.nodes[child].value.end as usize);
+        Some((at, prefix))
+    }
+}
+
+/// What to leave out of an object or array so that members vanish together with their commas.
+#[derive(Debug, Default)]
+pub(crate) struct Cuts {
+    ranges: Vec<Range<usize>>,
+    /// The start of a run of members to cut that nothing kept stands before.
+    leading: Option<usize>,
+    kept_one: bool,
+    previous_end: usize,
+}
+
+impl Cuts {
+    /// The next member, and whether it goes.
+    pub(crate) fn member(&mut self, cut: bool, start: impl FnOnce() -> usize, end: usize) {
+        if cut && self.kept_one {
+            self.ranges.push(self.previous_end..end);
+        } else if cut {
+            self.leading = Some(self.leading.unwrap_or_else(start));
+        } else {
+            if let Some(from) = self.leading.take() {
+                self.ranges.push(from..start());
+            }
+            self.kept_one = true;
+        }
+        self.previous_end = end;
+    }
+
+    /// The ranges to leave out, in order.
+    pub(crate) fn ranges(mut self) -> Vec<Range<usize>> {
+        self.ranges.extend(self.leading.map(|from| from..self.previous_end));
+        self.ranges
+    }
+}
+
+/// An RFC 6901 JSON pointer, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pointer(Vec<String>);
+
+impl Pointer {
+    /// The whole document.
+    pub const ROOT: Pointer = Pointer(Vec::new());
+
+    /// `None` if it neither is empty nor starts with `/`, or has a `~` that is not `~0` or `~1`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Pointer> {
+        if text.is_empty() {
+            return Some(Pointer(Vec::new()));
+        }
+        text.strip_prefix('/')?.split('/').map(unescape).collect::<Option<Vec<_>>>().map(Pointer)
+    }
+}
+
+fn unescape(token: &str) -> Option<String> {
+    let escapes_are_good = token.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+    escapes_are_good.then(|| token.replace("~1", "/").replace("~0", "~"))
+}
+
+/// RFC 7386: `patch` laid over `document`. Values that the patch does not touch keep their text. `None` if either is not JSON.
+#[must_use]
+pub fn merge(document: &[u8], patch: &[u8]) -> Option<Vec<u8>> {
+    let index = Index::build(document).ok()?;
+    let members: Members<'_> = match Index::build(patch).ok()?.nodes[0].kind {
+        Kind::Object => serde_json::from_slice(patch).ok()?,
+        Kind::Null | Kind::Boolean | Kind::Number | Kind::Text | Kind::Array => return Some(patch.to_vec()),
+    };
+    let mut merged = if index.nodes[0].kind == Kind::Object { document.to_vec() } else { b"{}".to_vec() };
+    for (name, value) in members {
+        let index = Index::build(&merged).ok()?;
+        let pointer = Pointer(vec![name]);
+        let edited = match value.get() {
+            "null" => index.remove(&merged, &pointer),
+            value => {
+                let before = index.find(&merged, &pointer).map_or(b"null".as_slice(), |place| &merged[place.value]);
+                index.set(&merged, &pointer, &merge(before, value.as_bytes())?)
+            }
+        };
+        merged = edited.unwrap_or(merged);
+    }
+    Some(merged)
+}
+
+type Members<'j> = std::collections::BTreeMap<String, &'j serde_json::value::RawValue>;
+
+/// RFC 6901 allows no leading zeros.
+fn array_position(token: &str) -> Option<usize> {
+    let digits = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_digit());
+    (digits && (token == "0" || !token.starts_with('0'))).then(|| token.parse().ok())?
+}
+
+fn same_name(quoted: &[u8], token: &str) -> bool {
+    let inner = &quoted[1..quoted.len() - 1];
+    if !inner.contains(&b'\\') {
+        return inner == token.as_bytes();
+    }
+    serde_json::from_slice::<String>(quoted).is_ok_and(|name| name == token)
+}
+
+/// The document with each range replaced by what stands beside it.
+pub(crate) fn splice(document: &[u8], mut cuts: Vec<(Range<usize>, &[u8])>) -> Vec<u8> {
+    cuts.sort_by_key(|(range, _)| range.start);
+    let mut spliced = Vec::with_capacity(document.len() + cuts.iter().map(|(_, with)| with.len()).sum::<usize>());
+    let mut at = 0;
+    for (range, with) in cuts {
+        spliced.extend_from_slice(&document[at..range.start]);
+        spliced.extend_from_slice(with);
+        at = range.end;
+    }
+    spliced.extend_from_slice(&document[at..]);
+    spliced
+}
+
+fn widen(range: &Range<u32>) -> Range<usize> {
+    range.start as usize..range.end as usize
+}
+
+fn narrow(range: Range<usize>) -> Range<u32> {
+    let limit = |at| u32::try_from(at).expect("documents over 4 GiB are refused before");
+    limit(range.start)..limit(range.end)
+}
+
+struct Builder<'j> {
+    document: &'j [u8],
+    json: Jiter<'j>,
+    nodes: Vec<Node>,
+}
+
+impl Builder<'_> {
+    fn value(&mut self, peek: Peek, name: Range<u32>, depth: usize) -> Result<(), Error> {
+        if depth > DEPTH_MAX {
+            return Err(Error::TooDeep);
+        }
+        let kind = kind_of(peek);
+        let start = self.json.current_index();
+        let at = self.nodes.len();
+        self.nodes.push(Node { kind, name, value: 0..0, next: 0 });
+        match kind {
+            Kind::Object => self.members(depth)?,
+            Kind::Array => self.elements(depth)?,
+            Kind::Null | Kind::Boolean | Kind::Number | Kind::Text => {
+                self.json.known_skip(peek).map_err(|error| self.syntax(&error))?;
+            }
+        }
+        self.nodes[at].value = narrow(start..self.json.current_index());
+        self.nodes[at].next = u32::try_from(self.nodes.len()).expect("fewer values than bytes");
+        Ok(())
+    }
+
+    fn members(&mut self, depth: usize) -> Result<(), Error> {
+        let mut before = self.json.current_index() + 1;
+        let mut more = self.json.known_object().map(|name| name.is_some());
+        while more.map_err(|error| self.syntax(&error))? {
+            let name = member_name(self.document, before, self.json.current_index());
+            let peek = self.json.peek().map_err(|error| self.syntax(&error))?;
+            self.value(peek, narrow(name), depth + 1)?;
+            before = self.json.current_index();
+            more = self.json.next_key().map(|name| name.is_some());
+        }
+        Ok(())
+    }
+
+    fn elements(&mut self, depth: usize) -> Result<(), Error> {
+        let mut next = self.json.known_array();
+        while let Some(peek) = next.map_err(|error| self.syntax(&error))? {
+            self.value(peek, 0..0, depth + 1)?;
+            next = self.json.array_step();
+        }
+        Ok(())
+    }
+
+    fn syntax(&self, error: &jiter::JiterError) -> Error {
+        Error::Syntax(error.description(&self.json))
+    }
+}
+
+/// The quoted name between the end of what stood before it and the value after it.
+pub(crate) fn member_name(document: &[u8], before: usize, after: usize) -> Range<usize> {
+    let quote = |bytes: &[u8]| bytes.iter().position(|&byte| byte == b'"').expect("a member has a quoted name");
+    let start = before + quote(&document[before..after]);
+    let from_end = document[start..after].iter().rev().position(|&byte| byte == b'"').expect("names end with a quote");
+    start..after - from_end
+}
+
+fn kind_of(peek: Peek) -> Kind {
+    match peek {
+        Peek::Null => Kind::Null,
+        Peek::True | Peek::False => Kind::Boolean,
+        Peek::String => Kind::Text,
+        Peek::Array => Kind::Array,
+        Peek::Object => Kind::Object,
+        _ => Kind::Number,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pointer(text: &str) -> Pointer {
+        Pointer::parse(text).expect("a good pointer")
+    }
+
+    #[track_caller]
+    fn finds(document: &str, at: &str, expected: Option<&str>) {
+        let index = Index::build(document.as_bytes()).expect("good JSON");
+        let found = index.find(document.as_bytes(), &pointer(at)).map(|place| &document[place.value]);
+        assert_eq!(found, expected, "{at} in {document}");
+    }
+
+    #[track_caller]
+    fn removes(document: &str, at: &str, expected: &str) {
+        let index = Index::build(document.as_bytes()).expect("good JSON");
+        let removed = index.remove(document.as_bytes(), &pointer(at)).expect("something to remove");
+        assert_eq!(String::from_utf8(removed).unwrap(), expected);
+    }
+
+    #[track_caller]
+    fn sets(document: &str, at: &str, value: &str, expected: Option<&str>) {
+        let index = Index::build(document.as_bytes()).expect("good JSON");
+        let set = index.set(document.as_bytes(), &pointer(at), value.as_bytes());
+        assert_eq!(set.map(|set| String::from_utf8(set).unwrap()).as_deref(), expected);
+    }
+
+    #[test]
+    fn a_pointer_finds_the_text_as_it_stands() {
+        let document = r#" { "a" : [1, 2.50, {"b/c":"d"}], "n":12345678901234567890.10 , "e":null,"":0,"~":1 } "#;
+        finds(document, "/a/1", Some("2.50"));
+        finds(document, "/a/2/b~1c", Some(r#""d""#));
+        finds(document, "/n", Some("12345678901234567890.10"));
+        finds(document, "/e", Some("null"));
+        finds(document, "/", Some("0"));
+        finds(document, "/~0", Some("1"));
+        finds(document, "/a/3", None);
+        finds(document, "/a/01", None);
+        finds(document, "/x", None);
+        finds(document, "", Some(document.trim()));
+    }
+
+    #[test]
+    fn names_are_compared_decoded_and_the_last_of_a_repeated_name_counts() {
+        finds(r#"{"\u0061":1}"#, "/a", Some("1"));
+        finds(r#"{"a":1,"b":0,"a":2}"#, "/a", Some("2"));
+        finds(r#"{"a\"b":1}"#, "/a\"b", Some("1"));
+    }
+
+    #[test]
+    fn removing_takes_one_comma_along() {
+        removes(r#"{"a":1,"b":2,"c":3}"#, "/a", r#"{"b":2,"c":3}"#);
+        removes(r#"{"a":1,"b":2,"c":3}"#, "/b", r#"{"a":1,"c":3}"#);
+        removes(r#"{"a":1 , "b":2 , "c":3 }"#, "/c", r#"{"a":1 , "b":2 }"#);
+        removes(r#"{ "a" : 1 }"#, "/a", "{  }");
+        removes(r"[1, 2, 3]", "/0", "[2, 3]");
+        removes(r#"{"x":{"y":[{"z":1}]}}"#, "/x/y/0/z", r#"{"x":{"y":[{}]}}"#);
+    }
+
+    #[test]
+    fn removing_takes_every_member_of_that_name() {
+        removes(r#"{"a":1,"b":2,"a":3}"#, "/a", r#"{"b":2}"#);
+        removes(r#"{"a":1,"a":3}"#, "/a", "{}");
+        removes(r#"{"b":0,"a":1,"\u0061":3,"c":4}"#, "/a", r#"{"b":0,"c":4}"#);
+        removes(r#"{"a":1,"a":2,"c":3,"a":4,"d":5}"#, "/a", r#"{"c":3,"d":5}"#);
+    }
+
+    #[test]
+    fn setting_replaces_or_adds() {
+        sets(r#"{"a":1.0}"#, "/a", "2", Some(r#"{"a":2}"#));
+        sets(r#"{"a":1,"b":0,"a":2}"#, "/a", "9", Some(r#"{"b":0,"a":9}"#));
+        sets(r#"{"a":1}"#, "/b", "[]", Some(r#"{"a":1,"b":[]}"#));
+        sets("{ }", "/q\"", "1", Some(r#"{"q\"":1 }"#));
+        sets("[1]", "/-", "2", Some("[1,2]"));
+        sets("[]", "/0", "2", Some("[2]"));
+        sets("[1]", "/5", "2", None);
+        sets(r#"{"a":1}"#, "/a/b", "2", None);
+        sets(r#"{"a":1}"#, "/x/b", "2", None);
+        sets(r#"{"a":1}"#, "", "[]", Some("[]"));
+    }
+
+    #[test]
+    fn merging_follows_rfc_7386() {
+        let cases = [
+            (r#"{"a":"b"}"#, r#"{"a":"c"}"#, r#"{"a":"c"}"#),
+            (r#"{"a":"b"}"#, r#"{"b":"c"}"#, r#"{"a":"b","b":"c"}"#),
+            (r#"{"a":"b","b":"c"}"#, r#"{"a":null}"#, r#"{"b":"c"}"#),
+            (r#"{"a":["b"]}"#, r#"{"a":"c"}"#, r#"{"a":"c"}"#),
+            (r#"{"a":{"b":"c"}}"#, r#"{"a":{"b":"d","c":null}}"#, r#"{"a":{"b":"d"}}"#),
+            (r#"["a","b"]"#, r#"["c"]"#, r#"["c"]"#),
+            (r#"{"a":"foo"}"#, r#""bar""#, r#""bar""#),
+            (r#"{"e":null}"#, r#"{"a":1}"#, r#"{"e":null,"a":1}"#),
+            (r"[1,2]", r#"{"a":"b","c":null}"#, r#"{"a":"b"}"#),
+            ("{}", r#"{"a":{"bb":{"ccc":null}}}"#, r#"{"a":{"bb":{}}}"#),
+        ];
+        for (document, patch, expected) in cases {
+            let merged = merge(document.as_bytes(), patch.as_bytes()).expect("both are JSON");
+            assert_eq!(String::from_utf8(merged).unwrap(), expected, "{document} + {patch}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_is_refused() {
+        for bad in ["", "{", "{\"a\":}", "[1,]", "{\"a\":1}x", "nul", "{'a':1}", "[1 2]", "\u{feff}{}", "{\"a\":01}"] {
+            assert!(Index::build(bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert_eq!(Index::build(b"{\"a\":\"\xff\"}").unwrap_err(), Error::NotUtf8(6));
+        let deep = "[".repeat(200) + &"]".repeat(200);
+        assert_eq!(Index::build(deep.as_bytes()).unwrap_err(), Error::TooDeep);
+        assert_eq!(Pointer::parse("a"), None);
+        assert_eq!(Pointer::parse("/a~2"), None);
+        assert_eq!(Pointer::parse("/a~"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+            let _ = Index::build(&bytes);
+        }
+
+        #[test]
+        fn what_was_set_is_found(name in "[a-z~/\"\\\\]{0,4}", value in 0..1000_u32) {
+            let document = br#"{"other":[1,{"a":2}]}"#;
+            let pointer = Pointer(vec![name]);
+            let value = value.to_string();
+            let set = Index::build(document).unwrap().set(document, &pointer, value.as_bytes()).unwrap();
+            let place = Index::build(&set).unwrap().find(&set, &pointer).unwrap();
+            proptest::prop_assert_eq!(&set[place.value], value.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The form in which a delivery waits in the retry schedule, and the fields by which a replayed one keeps its trail.
+//! Stored forms carry a version; a host reads its own and the one before (there is none before 1).
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+
+use crate::delivery::Trail;
+use crate::entry::Entry;
+use crate::event::Event;
+use crate::outcome::DeadReason;
+use crate::request::Draft;
+
+const VERSION: u32 = 1;
+const REPLAYS: &str = "replays";
+const DIED_BEFORE: &str = "died_before";
+
+/// A delivery between two attempts.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Stored {
+    pub(crate) event: Bytes,
+    pub(crate) attempt: NonZeroU32,
+    pub(crate) run: u32,
+    pub(crate) draft: Option<StoredDraft>,
+    pub(crate) plugins: Vec<String>,
+    pub(crate) trail: Trail,
+}
+
+/// A draft without its event.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct StoredDraft {
+    headers: HeaderMap,
+    /// `None` while it is the event's.
+    body: Option<Bytes>,
+}
+
+/// Why a stored form cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("the stored delivery cannot be read: {0}")]
+    Form(#[from] serde_json::Error),
+    #[error("the stored delivery has version {0}, this host reads {VERSION}")]
+    Version(u32),
+    #[error("the stored delivery's {0} cannot be read")]
+    Part(&'static str),
+}
+
+/// Version 1, as JSON, so that an operator can read it with `HGET`.
+#[derive(Serialize, Deserialize)]
+struct V1 {
+    v: u32,
+    event: String,
+    attempt: NonZeroU32,
+    #[serde(default)]
+    run: u32,
+    first_seen_ms: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    replays: u32,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    died_before: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    plugins: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    draft: Option<DraftV1>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DraftV1 {
+    headers: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    body_base64: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl Stored {
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        let form = V1 {
+            v: VERSION,
+            event: String::from_utf8(self.event.to_vec()).expect("an event that was decoded is UTF-8"),
+            attempt: self.attempt,
+            run: self.run,
+            first_seen_ms: unix_ms(self.trail.first_seen),
+            replays: self.trail.replays,
+            died_before: join(&self.trail.died_before),
+            plugins: self.plugins.clone(),
+            draft: self.draft.as_ref().map(StoredDraft::to_form),
+        };
+        serde_json::to_vec(&form).expect("strings and numbers are always JSON").into()
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Stored, Error> {
+        #[derive(Deserialize)]
+        struct Version {
+            v: u32,
+        }
+        let version: Version = serde_json::from_slice(bytes)?;
+        if version.v != VERSION {
+            return Err(Error::Version(version.v));
+        }
+        let form: V1 = serde_json::from_slice(bytes)?;
+        Ok(Stored {
+            event: form.event.into(),
+            attempt: form.attempt,
+            run: form.run,
+            draft: form.draft.map(StoredDraft::from_form).transpose()?,
+            plugins: form.plugins,
+            trail: Trail {
+                first_seen: SystemTime::UNIX_EPOCH + Duration::from_millis(form.first_seen_ms),
+                replays: form.replays,
+                died_before: split(&form.died_before),
+            },
+        })
+    }
+}
+
+impl StoredDraft {
+    pub(crate) fn of(draft: &Draft) -> StoredDraft {
+        StoredDraft { headers: draft.headers().clone(), body: draft.changed_body().cloned() }
+    }
+
+    pub(crate) fn restore(self, event: Arc<Event>, body_bytes_max: usize) -> Draft {
+        Draft::restored(event, self.headers, self.body, body_bytes_max)
+    }
+
+    fn to_form(&self) -> DraftV1 {
+        // Latin-1, so that bytes beyond ASCII survive.
+        let text = |value: &HeaderValue| value.as_bytes().iter().copied().map(char::from).collect();
+        let headers = self.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+        let (body, body_base64) = match self.body.as_deref().map(|body| (std::str::from_utf8(body), body)) {
+            None => (None, None),
+            Some((Ok(text), _)) => (Some(text.to_owned()), None),
+            Some((Err(_), bytes)) => (None, Some(STANDARD.encode(bytes))),
+        };
+        DraftV1 { headers, body, body_base64 }
+    }
+
+    fn from_form(form: DraftV1) -> Result<StoredDraft, Error> {
+        let mut headers = HeaderMap::with_capacity(form.headers.len());
+        for (name, value) in form.headers {
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Error::Part("header name"))?;
+            let bytes: Option<Vec<u8>> = value.chars().map(|char| u8::try_from(u32::from(char)).ok()).collect();
+            let value =
+                bytes.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok()).ok_or(Error::Part("header value"))?;
+            headers.append(name, value);
+        }
+        let body = match (form.body, form.body_base64) {
+            (Some(text), _) => Some(Bytes::from(text)),
+            (None, Some(base64)) => Some(STANDARD.decode(base64).map_err(|_| Error::Part("body"))?.into()),
+            (None, None) => None,
+        };
+        Ok(StoredDraft { headers, body })
+    }
+}
+
+/// Whether a stream entry's field is one that replay wrote.
+pub(crate) fn is_trail_field(name: &[u8]) -> bool {
+    name == REPLAYS.as_bytes() || name == DIED_BEFORE.as_bytes()
+}
+
+/// What a replayed entry says of its past; an entry that never died has none.
+pub(crate) fn trail_of(entry: &Entry, now: SystemTime) -> Trail {
+    let text = |name| entry.field(name).and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default();
+    Trail { first_seen: now, replays: text(REPLAYS).parse().unwrap_or_default(), died_before: split(text(DIED_BEFORE)) }
+}
+
+/// The fields that replay writes beside `event`.
+pub(crate) fn trail_fields(replays: u32, died_before: &[DeadReason]) -> [(&'static str, String); 2] {
+    [(REPLAYS, replays.to_string()), (DIED_BEFORE, join(died_before))]
+}
+
+/// Reasons as one text, oldest first.
+pub(crate) fn join(reasons: &[DeadReason]) -> String {
+    reasons.iter().map(|reason| reason.name()).collect::<Vec<_>>().join(",")
+}
+
+/// Reads what [`join`] wrote; what this version does not know is left out.
+pub(crate) fn split(text: &str) -> Vec<DeadReason> {
+    text.split(',').filter_map(|name| name.parse().ok()).collect()
+}
+
+/// Milliseconds since the Unix epoch.
+pub(crate) fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(draft: Option<StoredDraft>) -> Stored {
+        Stored {
+            event: Bytes::from_static("{\"a\":\"é\\u00e9\",\"n\":1.10}".as_bytes()),
+            attempt: NonZeroU32::new(3).unwrap(),
+            run: 1,
+            draft,
+            plugins: vec!["redact@abc".to_owned()],
+            trail: Trail {
+                first_seen: SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_868_200_123),
+                replays: 2,
+                died_before: vec![DeadReason::Exhausted, DeadReason::Gone],
+            },
+        }
+    }
+
+    #[test]
+    fn a_stored_delivery_comes_back_as_it_was() {
+        let mut headers = HeaderMap::new();
+        headers.append("x-a", HeaderValue::from_bytes(b"caf\xe9").unwrap());
+        headers.append("x-a", HeaderValue::from_static("2"));
+        for body in [None, Some(Bytes::from_static(b"text")), Some(Bytes::from_static(b"\xff\0"))] {
+            let stored = stored(Some(StoredDraft { headers: headers.clone(), body }));
+            assert_eq!(Stored::from_bytes(&stored.to_bytes()).unwrap(), stored);
+        }
+        assert_eq!(Stored::from_bytes(&stored(None).to_bytes()).unwrap(), stored(None));
+    }
+
+    #[test]
+    fn another_version_is_refused_by_name() {
+        let error = Stored::from_bytes(br#"{"v":2,"anything":1}"#).unwrap_err();
+        assert_eq!(error.to_string(), "the stored delivery has version 2, this host reads 1");
+        assert!(Stored::from_bytes(b"garbage").is_err());
+    }
+}
