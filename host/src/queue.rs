@@ -10,7 +10,6 @@ use bytes::Bytes;
 use crate::entry::{DeadLetter, Entry, EntryId, Settlement};
 use crate::outcome::DeadReason;
 
-pub mod embedded;
 pub mod redis;
 
 /// Where deliveries wait.
@@ -38,7 +37,12 @@ pub trait Queue: Send + Sync + 'static {
     async fn settle(&self, batch: &[Settlement]) -> Result<(), Error>;
 
     /// Dead letters, newest first, that match the filter and are older than `before`.
-    async fn dead_letters(&self, filter: &Filter, before: Option<EntryId>, max: NonZeroUsize) -> Result<DeadPage, Error>;
+    async fn dead_letters(
+        &self,
+        filter: &Filter,
+        before: Option<EntryId>,
+        max: NonZeroUsize,
+    ) -> Result<DeadPage, Error>;
 
     /// One dead letter.
     async fn dead_letter(&self, id: EntryId) -> Result<Option<DeadLetter>, Error>;
@@ -122,7 +126,9 @@ pub enum Error {
     #[error("{0}")]
     Corrupt(String),
     /// Another process has the embedded queue open.
-    #[error("{path} is in use by another process: the embedded queue serves one host; stop that one, or use Redis for several")]
+    #[error(
+        "{path} is in use by another process: the embedded queue serves one host; stop that one, or use Redis for several"
+    )]
     InUse {
         /// The file.
         path: String,

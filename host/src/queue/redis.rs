@@ -1,0 +1,403 @@
+//! The queue in Redis: two streams with a consumer group, a retry schedule, and the dead letters, under the keys and
+//! fields that the O2-IMS gateway's Go workers use. For any number of hosts.
+
+use std::num::NonZeroUsize;
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Client, Pipeline, Value, cmd};
+
+use super::{DeadPage, Depth, Due, Error, Filter, Queue};
+use crate::entry::{DeadLetter, Entry, EntryId, Place, Record, Settlement, Stream};
+use crate::outcome::DeadReason;
+use reply::Pending;
+use scripts::Scripts;
+
+mod letter;
+mod reply;
+mod scripts;
+
+/// How long a command may take before the connection is given up.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection attempt may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Dead letters read at once while looking for those that match a filter.
+const SCAN_PAGE: usize = 500;
+/// And how many such pages one call reads at most, before it answers with where to go on.
+const SCAN_PAGES_MAX: usize = 20;
+
+/// The names of a queue's keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keys {
+    /// The stream that producers write.
+    pub events: String,
+    /// The stream that fan-out and replay write.
+    pub deliveries: String,
+    /// The retry schedule; `:data` is appended for what is scheduled.
+    pub retry: String,
+    /// The stream of dead letters.
+    pub dead_letters: String,
+    /// The consumer group on both streams.
+    pub group: String,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Keys {
+            events: "o2ims:events".to_owned(),
+            deliveries: "o2ims:deliveries".to_owned(),
+            retry: "o2ims:retry".to_owned(),
+            dead_letters: "o2ims:dlq".to_owned(),
+            group: "webhook-workers".to_owned(),
+        }
+    }
+}
+
+/// When what others left pending is taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claiming {
+    /// Entries idle longer than this are claimed, and scheduled ones are due again. Must exceed the longest attempt.
+    pub idle: Duration,
+    /// An entry claimed more often is condemned as poison.
+    pub claims_max: u32,
+    /// An entry left by a consumer that is not Weft's is condemned as stale when older than this.
+    pub adopt_older_than: Duration,
+}
+
+impl Default for Claiming {
+    fn default() -> Self {
+        Claiming { idle: Duration::from_secs(60), claims_max: 5, adopt_older_than: Duration::from_secs(24 * 60 * 60) }
+    }
+}
+
+/// The queue in Redis.
+pub struct Redis {
+    client: Client,
+    /// Everything but the blocking reads.
+    commands: ConnectionManager,
+    /// A blocking read holds up its connection, so each worker has its own.
+    readers: Mutex<Vec<Option<ConnectionManager>>>,
+    keys: Keys,
+    retry_data: String,
+    claiming: Claiming,
+    host_id: String,
+    scripts: Scripts,
+}
+
+impl Redis {
+    /// A queue on the server at `url`. Connects when first used, so the server may come later.
+    pub fn new(url: &str, keys: Keys, claiming: Claiming) -> Result<Redis, Error> {
+        let client = Client::open(url).map_err(|error| Error::BadUrl(error.to_string()))?;
+        Redis::with_client(client, keys, claiming)
+    }
+
+    /// The same, with a client made elsewhere.
+    pub fn with_client(client: Client, keys: Keys, claiming: Claiming) -> Result<Redis, Error> {
+        let commands = connection(&client, RESPONSE_TIMEOUT)?;
+        let retry_data = format!("{}:data", keys.retry);
+        let (readers, host_id, scripts) = (Mutex::default(), host_id(), Scripts::new());
+        Ok(Redis { client, commands, readers, keys, retry_data, claiming, host_id, scripts })
+    }
+
+    /// The connection of one worker's blocking reads.
+    fn reader(&self, worker: usize, wait: Duration) -> Result<ConnectionManager, Error> {
+        let mut readers = self.readers.lock().expect("no holder of this lock can panic");
+        if readers.len() <= worker {
+            readers.resize(worker + 1, None);
+        }
+        if let Some(reader) = &readers[worker] {
+            return Ok(reader.clone());
+        }
+        let reader = connection(&self.client, wait + RESPONSE_TIMEOUT)?;
+        readers[worker] = Some(reader.clone());
+        Ok(reader)
+    }
+
+    fn stream_key(&self, stream: Stream) -> &str {
+        match stream {
+            Stream::Events => &self.keys.events,
+            Stream::Deliveries => &self.keys.deliveries,
+        }
+    }
+
+    /// Creates the group on both streams where it is missing. From the beginning: what was there before is delivered.
+    async fn create_groups(&self) -> Result<(), Error> {
+        for stream in [&self.keys.events, &self.keys.deliveries] {
+            let mut create = cmd("XGROUP");
+            create.arg("CREATE").arg(stream).arg(&self.keys.group).arg("0").arg("MKSTREAM");
+            let created: redis::RedisResult<()> = create.query_async(&mut self.commands.clone()).await;
+            match created {
+                Err(error) if error.code() != Some("BUSYGROUP") => return Err(self.unavailable(&error)),
+                Ok(()) => tracing::info!(stream, group = %self.keys.group, "created the consumer group"),
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// `None` if the group was missing; it is there now.
+    async fn with_group(&self, answer: redis::RedisResult<Value>) -> Result<Option<Value>, Error> {
+        match answer {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.code() == Some("NOGROUP") => self.create_groups().await.map(|()| None),
+            Err(error) => Err(self.unavailable(&error)),
+        }
+    }
+
+    async fn claim_from(&self, stream: Stream, max: usize) -> Result<Vec<Entry>, Error> {
+        let key = self.stream_key(stream);
+        let idle = millis(self.claiming.idle);
+        let mut pending = cmd("XPENDING");
+        pending.arg(key).arg(&self.keys.group).arg("IDLE").arg(idle).arg("-").arg("+").arg(max);
+        let answer = pending.query_async(&mut self.commands.clone()).await;
+        let abandoned = reply::pending(self.with_group(answer).await?.unwrap_or_default())?;
+        if abandoned.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut claim = cmd("XCLAIM");
+        claim.arg(key).arg(&self.keys.group).arg(format!("{}/claim", self.host_id)).arg(idle);
+        abandoned.iter().for_each(|pending| {
+            claim.arg(pending.id.to_string());
+        });
+        let claimed: Value = self.ask(&claim).await?;
+        let mut entries = reply::entries(stream, claimed)?;
+        for entry in &mut entries {
+            let pending = abandoned.iter().find(|pending| pending.id == entry.handle.id);
+            entry.condemned = pending.and_then(|pending| self.condemn(pending, entry.handle.id));
+        }
+        Ok(entries)
+    }
+
+    fn condemn(&self, pending: &Pending, id: EntryId) -> Option<DeadReason> {
+        // The first delivery is no claim.
+        if pending.deliveries > u64::from(self.claiming.claims_max) {
+            return Some(DeadReason::Poison);
+        }
+        let age = SystemTime::now().duration_since(id.time()).unwrap_or_default();
+        (!pending.is_ours && age > self.claiming.adopt_older_than).then_some(DeadReason::Stale)
+    }
+
+    async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, Error> {
+        command.query_async(&mut self.commands.clone()).await.map_err(|error| self.unavailable(&error))
+    }
+
+    async fn ask_all<T: redis::FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, Error> {
+        pipeline.query_async(&mut self.commands.clone()).await.map_err(|error| self.unavailable(&error))
+    }
+
+    fn unavailable(&self, error: &redis::RedisError) -> Error {
+        let store = format!("Redis at {}", self.client.get_connection_info().addr());
+        Error::Unavailable { store, why: error.to_string() }
+    }
+
+    fn invocation<'a>(&'a self, script: &'a redis::Script) -> redis::ScriptInvocation<'a> {
+        let mut invocation = script.prepare_invoke();
+        for key in [&self.keys.events, &self.keys.deliveries, &self.keys.retry, &self.retry_data] {
+            invocation.key(key);
+        }
+        invocation.key(&self.keys.dead_letters);
+        invocation
+    }
+}
+
+#[async_trait]
+impl Queue for Redis {
+    async fn publish(&self, events: &[Bytes]) -> Result<Vec<EntryId>, Error> {
+        let mut pipeline = redis::pipe();
+        for event in events {
+            pipeline.cmd("XADD").arg(&self.keys.events).arg("*").arg("event").arg(event.as_ref());
+        }
+        let ids: Vec<String> = self.ask_all(&pipeline).await?;
+        ids.iter().map(|id| reply::id(id.as_bytes())).collect()
+    }
+
+    async fn receive(&self, worker: usize, max: NonZeroUsize, wait: Duration) -> Result<Vec<Entry>, Error> {
+        let mut reader = self.reader(worker, wait)?;
+        let mut read = cmd("XREADGROUP");
+        read.arg("GROUP").arg(&self.keys.group).arg(format!("{}/{worker}", self.host_id));
+        read.arg("COUNT").arg(max.get()).arg("BLOCK").arg(millis(wait).max(1));
+        read.arg("STREAMS").arg(&self.keys.events).arg(&self.keys.deliveries).arg(">").arg(">");
+        let answer = read.query_async(&mut reader).await;
+        let Some(value) = self.with_group(answer).await? else { return Ok(Vec::new()) };
+        reply::streams(value, &self.keys.events)
+    }
+
+    async fn take_due(&self, max: NonZeroUsize) -> Result<Due, Error> {
+        let mut take = self.invocation(&self.scripts.take_due);
+        take.arg(max.get()).arg(millis(self.claiming.idle));
+        let answer = take.invoke_async(&mut self.commands.clone()).await.map_err(|error| self.unavailable(&error))?;
+        reply::due(answer)
+    }
+
+    async fn claim(&self, max: NonZeroUsize) -> Result<Vec<Entry>, Error> {
+        let mut entries = self.claim_from(Stream::Events, max.get()).await?;
+        if entries.len() < max.get() {
+            entries.extend(self.claim_from(Stream::Deliveries, max.get() - entries.len()).await?);
+        }
+        Ok(entries)
+    }
+
+    async fn settle(&self, batch: &[Settlement]) -> Result<(), Error> {
+        let mut settle = self.invocation(&self.scripts.settle);
+        settle.arg(&self.keys.group);
+        for stream in [Stream::Events, Stream::Deliveries] {
+            let done = |line: &&Settlement| {
+                line.handle.place == Place::Stream
+                    && line.handle.stream == stream
+                    && matches!(line.record, Record::Done)
+            };
+            settle.arg(batch.iter().filter(done).count());
+            batch.iter().filter(done).for_each(|line| {
+                settle.arg(line.handle.id.to_string());
+            });
+        }
+        for Settlement { handle, record } in batch {
+            let lease = match handle.place {
+                Place::Stream if matches!(record, Record::Done) => continue,
+                Place::Stream => String::new(),
+                Place::Schedule { lease } => lease.to_string(),
+            };
+            let kind = match record {
+                Record::Done => "X",
+                Record::Schedule { .. } => "S",
+                Record::Dead(_) => "D",
+            };
+            settle.arg(kind).arg(reply::stream_number(handle.stream)).arg(handle.id.to_string()).arg(lease);
+            match record {
+                Record::Done => {}
+                Record::Schedule { after, stored } => {
+                    settle.arg(millis(*after)).arg(stored.as_ref());
+                }
+                Record::Dead(letter) => {
+                    let fields = letter::to_fields(letter);
+                    settle.arg(fields.len() * 2);
+                    for (name, value) in fields {
+                        settle.arg(name.as_ref()).arg(value.as_ref());
+                    }
+                }
+            }
+        }
+        settle.invoke_async(&mut self.commands.clone()).await.map_err(|error| self.unavailable(&error))
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: &Filter,
+        before: Option<EntryId>,
+        max: NonZeroUsize,
+    ) -> Result<DeadPage, Error> {
+        let mut page = DeadPage { letters: Vec::new(), next: before };
+        for _ in 0..SCAN_PAGES_MAX {
+            let from = page.next.map_or_else(|| "+".to_owned(), |id| format!("({id}"));
+            let mut range = cmd("XREVRANGE");
+            range.arg(&self.keys.dead_letters).arg(from).arg("-").arg("COUNT").arg(SCAN_PAGE);
+            let entries = reply::entries(Stream::Deliveries, self.ask(&range).await?)?;
+            let is_last = entries.len() < SCAN_PAGE;
+            for entry in entries {
+                if page.letters.len() == max.get() {
+                    return Ok(page);
+                }
+                page.next = Some(entry.handle.id);
+                let letter = letter::from_entry(&entry);
+                if filter.matches(&letter) {
+                    page.letters.push((entry.handle.id, letter));
+                }
+            }
+            if is_last {
+                page.next = None;
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    async fn dead_letter(&self, id: EntryId) -> Result<Option<DeadLetter>, Error> {
+        let mut range = cmd("XRANGE");
+        range.arg(&self.keys.dead_letters).arg(id.to_string()).arg(id.to_string());
+        let entries = reply::entries(Stream::Deliveries, self.ask(&range).await?)?;
+        Ok(entries.first().map(letter::from_entry))
+    }
+
+    async fn replay(&self, id: EntryId) -> Result<Option<EntryId>, Error> {
+        let Some(letter) = self.dead_letter(id).await? else { return Ok(None) };
+        let mut replay = self.invocation(&self.scripts.replay);
+        replay.arg(id.to_string());
+        for (name, value) in letter::to_delivery_fields(&letter) {
+            replay.arg(name.as_ref()).arg(value.as_ref());
+        }
+        let answer: Option<String> =
+            replay.invoke_async(&mut self.commands.clone()).await.map_err(|error| self.unavailable(&error))?;
+        answer.map(|id| reply::id(id.as_bytes())).transpose()
+    }
+
+    async fn purge(&self, id: EntryId) -> Result<bool, Error> {
+        let deleted: u64 = self.ask(cmd("XDEL").arg(&self.keys.dead_letters).arg(id.to_string())).await?;
+        Ok(deleted > 0)
+    }
+
+    async fn depth(&self) -> Result<Depth, Error> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("XLEN").arg(&self.keys.events);
+        pipeline.cmd("ZCARD").arg(&self.keys.retry);
+        pipeline.cmd("XLEN").arg(&self.keys.dead_letters);
+        let (events, scheduled, dead): (u64, u64, u64) = self.ask_all(&pipeline).await?;
+        let mut depth = Depth { events, scheduled, dead, ..Depth::default() };
+        for stream in [&self.keys.events, &self.keys.deliveries] {
+            // A stream that does not exist yet is an error here, and holds nothing.
+            let mut groups = cmd("XINFO");
+            groups.arg("GROUPS").arg(stream);
+            let answer: redis::RedisResult<Value> = groups.query_async(&mut self.commands.clone()).await;
+            match answer {
+                Ok(groups) => {
+                    let (waiting, pending) = reply::group_depth(&groups, &self.keys.group);
+                    depth.waiting += waiting;
+                    depth.pending += pending;
+                }
+                Err(error) if error.code() == Some("ERR") => {}
+                Err(error) => return Err(self.unavailable(&error)),
+            }
+        }
+        Ok(depth)
+    }
+
+    async fn check(&self) -> Result<Vec<String>, Error> {
+        self.ask::<()>(&cmd("PING")).await?;
+        let mut dangers = Vec::new();
+        // CONFIG may be forbidden to us; then nobody can tell.
+        let setting = async |name: &str| {
+            let mut get = cmd("CONFIG");
+            get.arg("GET").arg(name);
+            self.ask::<Vec<String>>(&get).await.ok().and_then(|pair| pair.into_iter().nth(1))
+        };
+        if let Some(policy) = setting("maxmemory-policy").await.filter(|policy| policy != "noeviction") {
+            dangers.push(format!("Redis may evict events: maxmemory-policy is {policy}; set it to noeviction"));
+        }
+        let (aof, rdb) = (setting("appendonly").await, setting("save").await);
+        if aof.as_deref() == Some("no") && rdb.as_deref() == Some("") {
+            dangers.push("Redis keeps nothing over a restart: set appendonly to yes".to_owned());
+        }
+        Ok(dangers)
+    }
+}
+
+/// Reconnects by itself, with as little patience of its own as possible: the loops wait, and say what they wait for.
+fn connection(client: &Client, response_timeout: Duration) -> Result<ConnectionManager, Error> {
+    let config = ConnectionManagerConfig::new()
+        .set_number_of_retries(1)
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(response_timeout));
+    ConnectionManager::new_lazy_with_config(client.clone(), config).map_err(|error| Error::BadUrl(error.to_string()))
+}
+
+/// Names this host among the consumers: machine, process and a random part, so that no two are ever the same.
+fn host_id() -> String {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "host".to_owned());
+    format!("weft-{}-{}-{:08x}", machine.trim(), std::process::id(), fastrand::u32(..))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

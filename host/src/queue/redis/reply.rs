@@ -1,0 +1,147 @@
+//! Reading what Redis answers. By hand and without copies: the client's own types put every entry into a hash map.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::Value;
+
+use super::{Due, Error};
+use crate::entry::{Content, Entry, EntryId, Handle, Place, Stream};
+
+/// One line of `XPENDING`.
+pub(super) struct Pending {
+    pub(super) id: EntryId,
+    /// Whether the consumer is one of Weft's, which have a `/` in their name.
+    pub(super) is_ours: bool,
+    pub(super) deliveries: u64,
+}
+
+/// The answer of `XREADGROUP` on both streams; nil is none.
+pub(super) fn streams(value: Value, events_key: &str) -> Result<Vec<Entry>, Error> {
+    let mut all = Vec::new();
+    for stream in array(value)? {
+        let [key, entries_of] = parts(stream)?;
+        let stream = if bytes(key)? == events_key.as_bytes() { Stream::Events } else { Stream::Deliveries };
+        all.extend(entries(stream, entries_of)?);
+    }
+    Ok(all)
+}
+
+/// A list of stream entries. Those that were trimmed meanwhile come as nil, or without fields, and are left out.
+pub(super) fn entries(stream: Stream, value: Value) -> Result<Vec<Entry>, Error> {
+    let mut entries = Vec::new();
+    for entry in array(value)? {
+        if entry == Value::Nil {
+            continue;
+        }
+        let [id_of, fields] = parts(entry)?;
+        if fields == Value::Nil {
+            continue;
+        }
+        let mut flat = array(fields)?.into_iter();
+        let mut pairs = Vec::with_capacity(flat.len() / 2);
+        while let (Some(name), Some(value)) = (flat.next(), flat.next()) {
+            pairs.push((bytes(name)?, bytes(value)?));
+        }
+        let handle = Handle { id: id(&bytes(id_of)?)?, stream, place: Place::Stream };
+        entries.push(Entry { handle, content: Content::Fields(pairs), condemned: None });
+    }
+    Ok(entries)
+}
+
+/// The answer of the script that takes due deliveries.
+pub(super) fn due(value: Value) -> Result<Due, Error> {
+    let mut parts = array(value)?.into_iter();
+    let (Some(lease), Some(next)) = (parts.next(), parts.next()) else { return Err(unexpected("a script's answer")) };
+    let lease = number(&bytes(lease)?)?;
+    let next = match next {
+        Value::Int(ms) => u64::try_from(ms).ok().map(Duration::from_millis),
+        _ => return Err(unexpected("a script's answer")),
+    };
+    let mut entries = Vec::with_capacity(parts.len() / 2);
+    while let (Some(member), Some(data)) = (parts.next(), parts.next()) {
+        let (stream, id) = split_member(&bytes(member)?)?;
+        let handle = Handle { id, stream, place: Place::Schedule { lease } };
+        entries.push(Entry { handle, content: Content::Stored(bytes(data)?), condemned: None });
+    }
+    Ok(Due { entries, next })
+}
+
+/// The answer of `XPENDING` with a range.
+pub(super) fn pending(value: Value) -> Result<Vec<Pending>, Error> {
+    let line = |line: Value| {
+        let [id_of, consumer, _idle, deliveries] = parts(line)?;
+        let deliveries = match deliveries {
+            Value::Int(count) => u64::try_from(count).unwrap_or_default(),
+            _ => return Err(unexpected("a pending entry")),
+        };
+        Ok(Pending { id: id(&bytes(id_of)?)?, is_ours: bytes(consumer)?.contains(&b'/'), deliveries })
+    };
+    array(value)?.into_iter().map(line).collect()
+}
+
+/// How much a group has waiting and pending, from `XINFO GROUPS`. Redis before 7 does not tell the first.
+pub(super) fn group_depth(groups: &Value, name: &str) -> (u64, u64) {
+    let number = |group: &Value, field: &str| match map_value(group, field) {
+        Some(Value::Int(count)) => u64::try_from(*count).unwrap_or_default(),
+        _ => 0,
+    };
+    let groups = groups.as_sequence().unwrap_or_default();
+    let ours = groups
+        .iter()
+        .find(|group| matches!(map_value(group, "name"), Some(Value::BulkString(found)) if found == name.as_bytes()));
+    ours.map_or((0, 0), |group| (number(group, "lag"), number(group, "pending")))
+}
+
+fn map_value<'a>(map: &'a Value, field: &str) -> Option<&'a Value> {
+    let is_field = |name: &Value| matches!(name, Value::BulkString(name) if name == field.as_bytes());
+    map.as_map_iter()?.find(|(name, _)| is_field(name)).map(|(_, value)| value)
+}
+
+/// Members of the schedule are `1:<id>` for the events stream and `2:<id>` for deliveries.
+pub(super) fn stream_number(stream: Stream) -> u8 {
+    match stream {
+        Stream::Events => 1,
+        Stream::Deliveries => 2,
+    }
+}
+
+fn split_member(member: &[u8]) -> Result<(Stream, EntryId), Error> {
+    match member {
+        [b'1', b':', rest @ ..] => Ok((Stream::Events, id(rest)?)),
+        [b'2', b':', rest @ ..] => Ok((Stream::Deliveries, id(rest)?)),
+        _ => Err(unexpected("a member of the retry schedule")),
+    }
+}
+
+pub(super) fn id(text: &[u8]) -> Result<EntryId, Error> {
+    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or_else(|| unexpected("an entry id"))
+}
+
+fn number(text: &[u8]) -> Result<u64, Error> {
+    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or_else(|| unexpected("a number"))
+}
+
+fn array(value: Value) -> Result<Vec<Value>, Error> {
+    match value {
+        Value::Array(values) => Ok(values),
+        Value::Nil => Ok(Vec::new()),
+        _ => Err(unexpected("a list")),
+    }
+}
+
+fn parts<const N: usize>(value: Value) -> Result<[Value; N], Error> {
+    array(value)?.try_into().map_err(|_| unexpected("a list's length"))
+}
+
+fn bytes(value: Value) -> Result<Bytes, Error> {
+    match value {
+        Value::BulkString(bytes) => Ok(bytes.into()),
+        Value::SimpleString(text) => Ok(text.into_bytes().into()),
+        _ => Err(unexpected("a string")),
+    }
+}
+
+fn unexpected(what: &str) -> Error {
+    Error::Corrupt(format!("Redis answered with something else than {what}: do other programs write to Weft's keys?"))
+}
