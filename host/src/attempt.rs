@@ -87,6 +87,11 @@ pub enum AttemptResult {
         /// Whether trying again may help.
         lasting: Lasting,
     },
+    /// A plugin gave the delivery up; nothing was sent.
+    GivenUp {
+        /// Which plugin and why.
+        error: String,
+    },
 }
 
 /// Whether a failure is worth another try.
@@ -106,7 +111,8 @@ impl AttemptResult {
             AttemptResult::Answered { status, .. } => status.as_str().to_owned(),
             AttemptResult::Unanswered { why, .. } => why.name().to_owned(),
             AttemptResult::Blocked { .. } => "blocked".to_owned(),
-            AttemptResult::PluginFailed { .. } => "plugin".to_owned(),
+            AttemptResult::PluginFailed { .. } => "plugin-failed".to_owned(),
+            AttemptResult::GivenUp { .. } => "given-up".to_owned(),
         }
     }
 
@@ -129,7 +135,8 @@ impl AttemptResult {
             AttemptResult::Answered { status, .. } => format!("the endpoint answered {status}"),
             AttemptResult::Unanswered { error, .. }
             | AttemptResult::Blocked { error }
-            | AttemptResult::PluginFailed { error, .. } => error.clone(),
+            | AttemptResult::PluginFailed { error, .. }
+            | AttemptResult::GivenUp { error } => error.clone(),
         }
     }
 }

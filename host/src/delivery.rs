@@ -149,7 +149,10 @@ impl Delivery {
     }
 
     fn dead(&self, reason: DeadReason, result: Option<&AttemptResult>, now: SystemTime) -> DeadLetter {
-        let tried = result.is_some_and(|result| !matches!(result, AttemptResult::Blocked { .. }));
+        let tried = match result {
+            Some(AttemptResult::Answered { .. } | AttemptResult::Unanswered { .. } | AttemptResult::PluginFailed { .. }) => true,
+            Some(AttemptResult::Blocked { .. } | AttemptResult::GivenUp { .. }) | None => false,
+        };
         DeadLetter {
             event: self.event.raw.clone(),
             original_id: self.handle.id,

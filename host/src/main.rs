@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! The `weft` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    weft::cli::main()
+}

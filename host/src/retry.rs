@@ -48,7 +48,9 @@ impl RetryPolicy {
             }
             AttemptResult::Unanswered { .. } => self.again(attempt, DeadReason::Exhausted, Duration::ZERO, chance),
             AttemptResult::Blocked { .. } => Outcome::Dead(DeadReason::Blocked),
-            AttemptResult::PluginFailed { lasting: Lasting::Permanent, .. } => Outcome::Dead(DeadReason::Plugin),
+            AttemptResult::GivenUp { .. } | AttemptResult::PluginFailed { lasting: Lasting::Permanent, .. } => {
+                Outcome::Dead(DeadReason::Plugin)
+            }
             AttemptResult::PluginFailed { lasting: Lasting::Transient, .. } => {
                 self.again(attempt, DeadReason::Plugin, Duration::ZERO, chance)
             }
@@ -147,6 +149,11 @@ mod tests {
         check(&plugin(Lasting::Transient), 1, &retry(1));
         check(&plugin(Lasting::Transient), 4, &Outcome::Dead(DeadReason::Plugin));
         check(&plugin(Lasting::Permanent), 1, &Outcome::Dead(DeadReason::Plugin));
+    }
+
+    #[test]
+    fn what_a_plugin_gives_up_is_dead() {
+        check(&AttemptResult::GivenUp { error: String::new() }, 1, &Outcome::Dead(DeadReason::Plugin));
     }
 
     #[test]

@@ -1,0 +1,125 @@
+//! The admin listener: health, metrics, and what the CLI's `publish` and `dlq` need. Speaks to the queue like any other
+//! caller of it; knows nothing of how deliveries are made.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use axum::{Json, Router, middleware};
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+use crate::health::Health;
+use crate::plugin::Status;
+use crate::queue::{self, Queue};
+use crate::telemetry::Telemetry;
+pub use auth::{Role, Token, TokenSecret};
+
+mod auth;
+pub mod dead_letters;
+pub mod events;
+
+/// Events in one request.
+const BATCH_MAX: usize = 1000;
+
+/// What the routes need.
+pub struct Admin {
+    /// Where events go and dead letters are.
+    pub queue: Arc<dyn Queue>,
+    /// What is in the way.
+    pub health: Arc<Health>,
+    /// The metrics.
+    pub telemetry: Arc<Telemetry>,
+    /// Who may ask; empty: everybody who can reach the listener.
+    pub tokens: Vec<Token>,
+    /// Of one event.
+    pub body_bytes_max: usize,
+    /// The plugins, as loaded.
+    pub plugins: Vec<Status>,
+}
+
+/// Serves until `shutdown` resolves.
+pub async fn serve(admin: Admin, listener: TcpListener, shutdown: impl Future<Output = ()> + Send + 'static) {
+    if let Err(error) = axum::serve(listener, router(Arc::new(admin))).with_graceful_shutdown(shutdown).await {
+        tracing::error!(%error, "the admin listener ended");
+    }
+}
+
+fn router(admin: Arc<Admin>) -> Router {
+    let batch_bytes_max = admin.body_bytes_max.saturating_mul(8);
+    let guarded = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/v1/events", post(events::publish).layer(DefaultBodyLimit::max(batch_bytes_max)))
+        .route("/v1/dead-letters", get(dead_letters::list))
+        .route("/v1/dead-letters/{id}", get(dead_letters::show))
+        .route("/v1/dead-letters/{id}", delete(dead_letters::purge))
+        .route("/v1/dead-letters/{id}/replay", post(dead_letters::replay))
+        .route("/v1/plugins", get(plugins))
+        .layer(middleware::from_fn_with_state(Arc::clone(&admin), auth::check));
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .merge(guarded)
+        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "no such page; the API is under /v1"))
+        .with_state(admin)
+}
+
+/// The body of `/readyz`.
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    causes: Vec<Cause>,
+}
+
+#[derive(Serialize)]
+struct Cause {
+    part: &'static str,
+    cause: String,
+}
+
+async fn ready(State(admin): State<Arc<Admin>>) -> (StatusCode, Json<Readiness>) {
+    let causes = admin.health.causes().into_iter().map(|(part, cause)| Cause { part: part.name(), cause });
+    let causes: Vec<Cause> = causes.collect();
+    let status = if causes.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Readiness { ready: causes.is_empty(), causes }))
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.telemetry.text())
+}
+
+async fn plugins(State(admin): State<Arc<Admin>>) -> Json<Vec<Status>> {
+    Json(admin.plugins.clone())
+}
+
+/// An answer that says what is wrong: `{"error": "…"}`.
+#[derive(Debug)]
+pub struct Refusal {
+    status: StatusCode,
+    error: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, error: impl Into<String>) -> Refusal {
+        Refusal { status, error: error.into() }
+    }
+
+    fn bad_request(error: impl Into<String>) -> Refusal {
+        Refusal::new(StatusCode::BAD_REQUEST, error)
+    }
+}
+
+impl From<queue::Error> for Refusal {
+    fn from(error: queue::Error) -> Self {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.status, Json(serde_json::json!({ "error": self.error }))).into_response()
+    }
+}

@@ -1,0 +1,149 @@
+//! `/v1/dead-letters`: list, show, replay, purge.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{Admin, Refusal};
+use crate::entry::{DeadLetter, EntryId};
+use crate::outcome::DeadReason;
+use crate::queue::Filter;
+
+const PAGE: usize = 100;
+const PAGE_MAX: usize = 1000;
+
+/// Which dead letters to list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ask {
+    subscription: Option<String>,
+    reason: Option<String>,
+    before: Option<String>,
+    limit: Option<usize>,
+}
+
+/// One page, newest first.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Page {
+    /// The dead letters.
+    pub dead_letters: Vec<Letter>,
+    /// Ask with `before` set to this for the next page.
+    pub next: Option<String>,
+}
+
+/// A dead letter as the API shows it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Letter {
+    /// Its id among the dead letters.
+    pub id: String,
+    /// Whose delivery it was.
+    pub subscription_id: String,
+    /// Why it was given up.
+    pub reason: String,
+    /// What went wrong.
+    pub last_error: String,
+    /// The last answer's status.
+    pub last_status: Option<u16>,
+    /// How many attempts were made.
+    pub attempts: u32,
+    /// RFC 3339.
+    pub first_seen: String,
+    /// RFC 3339.
+    pub failed_at: String,
+    /// The entry it came from.
+    pub original_id: String,
+    /// How often it was replayed before.
+    pub replays: u32,
+    /// Why it died each time before.
+    pub died_before: Vec<String>,
+    /// The event's JSON, if it is JSON.
+    pub event: Option<Box<RawValue>>,
+    /// The event as text, if it is not JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_text: Option<String>,
+    /// Further fields of a malformed entry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub raw: Vec<(String, String)>,
+}
+
+/// The delivery that a replay made.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Replayed {
+    /// Its entry id.
+    pub delivery: String,
+}
+
+/// Lists.
+pub async fn list(State(admin): State<Arc<Admin>>, Query(ask): Query<Ask>) -> Result<Json<Page>, Refusal> {
+    let reason: Option<DeadReason> = parse("reason", ask.reason.as_deref())?;
+    let before: Option<EntryId> = parse("before", ask.before.as_deref())?;
+    let filter = Filter { subscription_id: ask.subscription, reason };
+    let limit = NonZeroUsize::new(ask.limit.unwrap_or(PAGE).min(PAGE_MAX)).unwrap_or(NonZeroUsize::MIN);
+    let page = admin.queue.dead_letters(&filter, before, limit).await?;
+    let dead_letters = page.letters.iter().map(|(id, letter)| Letter::of(*id, letter)).collect();
+    Ok(Json(Page { dead_letters, next: page.next.map(|id| id.to_string()) }))
+}
+
+/// Shows one.
+pub async fn show(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Result<Json<Letter>, Refusal> {
+    let id = entry_id(&id)?;
+    let letter = admin.queue.dead_letter(id).await?.ok_or_else(|| missing(id))?;
+    Ok(Json(Letter::of(id, &letter)))
+}
+
+/// Turns one into a new delivery.
+pub async fn replay(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Result<Json<Replayed>, Refusal> {
+    let id = entry_id(&id)?;
+    let delivery = admin.queue.replay(id).await?.ok_or_else(|| missing(id))?;
+    Ok(Json(Replayed { delivery: delivery.to_string() }))
+}
+
+/// Deletes one for good.
+pub async fn purge(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Result<StatusCode, Refusal> {
+    let id = entry_id(&id)?;
+    if admin.queue.purge(id).await? { Ok(StatusCode::NO_CONTENT) } else { Err(missing(id)) }
+}
+
+impl Letter {
+    fn of(id: EntryId, letter: &DeadLetter) -> Letter {
+        let event: Option<Box<RawValue>> = serde_json::from_slice(&letter.event).ok();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Letter {
+            id: id.to_string(),
+            subscription_id: letter.subscription_id.clone(),
+            reason: letter.reason.name().to_owned(),
+            last_error: letter.last_error.clone(),
+            last_status: letter.last_status,
+            attempts: letter.attempts,
+            first_seen: humantime::format_rfc3339_millis(letter.first_seen).to_string(),
+            failed_at: humantime::format_rfc3339_seconds(letter.failed_at).to_string(),
+            original_id: letter.original_id.to_string(),
+            replays: letter.replays,
+            died_before: letter.died_before.iter().map(ToString::to_string).collect(),
+            event_text: (event.is_none() && !letter.event.is_empty()).then(|| text(&letter.event)),
+            event,
+            raw: letter.raw.iter().map(|(name, value)| (text(name), text(value))).collect(),
+        }
+    }
+}
+
+fn parse<T>(name: &str, text: Option<&str>) -> Result<Option<T>, Refusal>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    let parsed = text.map(|text| text.parse().map_err(|error| Refusal::bad_request(format!("{name}={text}: {error}"))));
+    parsed.transpose()
+}
+
+fn entry_id(text: &str) -> Result<EntryId, Refusal> {
+    text.parse().map_err(|error| Refusal::bad_request(format!("{text}: {error}")))
+}
+
+fn missing(id: EntryId) -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, format!("there is no dead letter {id}"))
+}

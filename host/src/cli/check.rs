@@ -1,0 +1,42 @@
+//! `weft check`.
+
+use anyhow::bail;
+
+use super::ConfigArgs;
+use crate::daemon;
+use crate::plugin::{Plugins, State};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Check {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+impl Check {
+    /// The configuration, then what it names: the plugins, loaded as the daemon would.
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let config = self.config.load()?;
+        let plugins = Plugins::load(daemon::plugin_config(&config.plugins)).await?.list();
+        let mut mistakes = Vec::new();
+        for plugin in &plugins {
+            if let State::Refused(why) = &plugin.state {
+                mistakes.push(format!("plugin {}: {why}", plugin.name));
+            }
+        }
+        let directory = config.directory();
+        let chains = directory.by_id.values().chain([&directory.defaults]).flat_map(|settings| &settings.chain);
+        for used in chains {
+            if !plugins.iter().any(|plugin| plugin.name == used.name) {
+                let dir = config.plugins.dir.display();
+                mistakes.push(format!("plugin {}: there is no {}.wasm in {dir} (plugins.dir)", used.name, used.name));
+            }
+        }
+        mistakes.sort();
+        mistakes.dedup();
+        if !mistakes.is_empty() {
+            bail!("{}", mistakes.join("\n"));
+        }
+        eprintln!("the configuration is good: {} subscriptions on record, {} plugins", directory.by_id.len(), plugins.len());
+        Ok(())
+    }
+}

@@ -1,0 +1,321 @@
+//! The configuration: `weft.toml`, laid over the defaults, with the environment laid over it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::admin::Token;
+use crate::directory::Directory;
+use crate::event::BodyForm;
+use crate::retry::RetryPolicy;
+use crate::secret::{Scheme, Secret};
+use crate::subscription::{OnError, PluginUse, Settings};
+pub use mistake::{Mistake, Mistakes};
+
+mod check;
+mod mistake;
+mod read;
+mod reader;
+mod source;
+
+/// The file that is read when none is named.
+pub const FILE: &str = "weft.toml";
+
+/// All of it. Every field has a default; sizes are in bytes.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// `[queue]`
+    pub queue: Queue,
+    /// `[delivery]`
+    pub delivery: Delivery,
+    /// `[defaults]`
+    pub defaults: Defaults,
+    /// `[subscriptions."id"]`
+    pub subscriptions: BTreeMap<String, Overrides>,
+    /// `[plugins]`
+    pub plugins: Plugins,
+    /// `[egress]`
+    pub egress: Egress,
+    /// `[admin]`
+    pub admin: Admin,
+    /// `[metrics]`
+    pub metrics: Metrics,
+}
+
+/// Where deliveries wait.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    /// `embedded:DIRECTORY`, `redis://…` or `rediss://…`
+    pub url: String,
+    /// The key of the stream that producers write.
+    pub events: String,
+    /// The key of the stream that replays write.
+    pub deliveries: String,
+    /// The key of the retry schedule; `:data` is appended for a second one.
+    pub retry: String,
+    /// The key of the stream of dead letters.
+    pub dead_letters: String,
+    /// The consumer group.
+    pub group: String,
+    /// Entries that a host left pending are claimed after this.
+    pub claim_idle: Duration,
+    /// An entry claimed more often is given up as poison.
+    pub max_claims: u32,
+    /// What another program's consumer left pending longer ago is given up as stale.
+    pub adopt_older_than: Duration,
+}
+
+/// How deliveries are made: the six settings of the Go workers by their names, and ours.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Workers, each a consumer of its own.
+    pub worker_count: usize,
+    /// For one attempt: connect, send, answer and its body together.
+    pub timeout: Duration,
+    /// Retries after the first attempt.
+    pub max_retries: u32,
+    /// The wait before the first retry; it doubles with each further one.
+    pub retry_backoff: Duration,
+    /// The longest wait.
+    pub max_backoff: Duration,
+    /// What requests are signed with, where a subscription has no secret of its own.
+    pub hmac_secret: Option<Secret>,
+    /// Deliveries in hand, per worker.
+    pub in_flight: usize,
+    /// Attempts at once, per subscription and host.
+    pub in_flight_per_subscription: usize,
+    /// How long a stopping host lets attempts finish.
+    pub drain_timeout: Duration,
+    /// The largest event and the largest body that plugins may make.
+    pub body_bytes_max: usize,
+    /// What of an event is sent.
+    pub body: BodyForm,
+    /// How much of an answer's body is read.
+    pub response_bytes_max: usize,
+}
+
+/// Of every subscription.
+#[derive(Debug, Clone)]
+pub struct Defaults {
+    /// The chain.
+    pub plugins: Vec<PluginRef>,
+    /// How requests are signed, when there is a secret.
+    pub signatures: Vec<Scheme>,
+}
+
+/// What one subscription has otherwise.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `plugins`
+    pub plugins: Option<Vec<PluginRef>>,
+    /// `signatures`
+    pub signatures: Option<Vec<Scheme>>,
+    /// `hmac_secret`
+    pub hmac_secret: Option<Secret>,
+    /// `timeout`
+    pub timeout: Option<Duration>,
+    /// `max_retries`
+    pub max_retries: Option<u32>,
+    /// `retry_backoff`
+    pub retry_backoff: Option<Duration>,
+    /// `max_backoff`
+    pub max_backoff: Option<Duration>,
+    /// `in_flight`: attempts at once
+    pub in_flight: Option<usize>,
+}
+
+/// A plugin in a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginRef {
+    /// The file's name without `.wasm`.
+    pub name: String,
+    /// Its settings, as JSON text.
+    pub settings: String,
+    /// What a failed call means; if not given, what `[plugins.named.NAME]` says.
+    pub on_error: Option<OnError>,
+}
+
+/// Where plugins are and what they may use up.
+#[derive(Debug, Clone)]
+pub struct Plugins {
+    /// The directory of compiled plugins.
+    pub dir: PathBuf,
+    /// Memory of one instance.
+    pub memory_max: u64,
+    /// Running time of one call.
+    pub cpu_max: Duration,
+    /// Wall time of one call.
+    pub time_max: Duration,
+    /// Where compiled code is kept; nowhere if not given.
+    pub cache_dir: Option<PathBuf>,
+    /// `[plugins.named.NAME]`
+    pub named: BTreeMap<String, NamedPlugin>,
+}
+
+/// What one plugin has otherwise.
+#[derive(Debug, Clone, Default)]
+pub struct NamedPlugin {
+    /// `memory_max`
+    pub memory_max: Option<u64>,
+    /// `cpu_max`
+    pub cpu_max: Option<Duration>,
+    /// `time_max`
+    pub time_max: Option<Duration>,
+    /// What a failed call means.
+    pub on_error: Option<OnError>,
+    /// The only content that is accepted, as the hex of its SHA-256.
+    pub sha256: Option<String>,
+}
+
+/// What may be reached.
+#[derive(Debug, Clone, Default)]
+pub struct Egress {
+    /// Ranges that are reachable although they are not public.
+    pub allow: Vec<IpNet>,
+}
+
+/// The admin listener.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// Its address.
+    pub listen: SocketAddr,
+    /// Who may ask.
+    pub tokens: Vec<Token>,
+}
+
+/// How metrics are kept.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// Subscriptions that are counted by name; further ones are counted together as `_other`.
+    pub subscription_labels: usize,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Queue {
+            url: "embedded:weft-data".to_owned(),
+            events: "o2ims:events".to_owned(),
+            deliveries: "o2ims:deliveries".to_owned(),
+            retry: "o2ims:retry".to_owned(),
+            dead_letters: "o2ims:dlq".to_owned(),
+            group: "webhook-workers".to_owned(),
+            claim_idle: Duration::from_secs(60),
+            max_claims: 5,
+            adopt_older_than: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        let retry = RetryPolicy::default();
+        Delivery {
+            worker_count: 10,
+            timeout: Duration::from_secs(10),
+            max_retries: retry.max_retries,
+            retry_backoff: retry.backoff,
+            max_backoff: retry.backoff_max,
+            hmac_secret: None,
+            in_flight: 64,
+            in_flight_per_subscription: 32,
+            drain_timeout: Duration::from_secs(30),
+            body_bytes_max: 1024 * 1024,
+            body: BodyForm::default(),
+            response_bytes_max: 16 * 1024,
+        }
+    }
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Defaults { plugins: Vec::new(), signatures: vec![Scheme::O2ims] }
+    }
+}
+
+impl Default for Plugins {
+    fn default() -> Self {
+        Plugins {
+            dir: "plugins".into(),
+            memory_max: 64 * 1024 * 1024,
+            cpu_max: Duration::from_millis(50),
+            time_max: Duration::from_millis(500),
+            cache_dir: None,
+            named: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Admin { listen: SocketAddr::from(([127, 0, 0, 1], 8090)), tokens: Vec::new() }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics { subscription_labels: 1000 }
+    }
+}
+
+impl Config {
+    /// Reads a file (or [`FILE`], if it exists) and lays variables named `WEFT_SECTION__KEY` over it. Reports every
+    /// mistake at once.
+    pub fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Config, Mistakes> {
+        let default = Path::new(FILE);
+        let file = file.or_else(|| default.exists().then_some(default));
+        let (config, mut mistakes) = read::config(file, environment);
+        mistakes.extend(check::all(&config));
+        if mistakes.is_empty() { Ok(config) } else { Err(Mistakes(mistakes)) }
+    }
+
+    /// What is wrong with values that are each good by themselves; for configurations that no file was read for.
+    pub fn check(&self) -> Result<(), Mistakes> {
+        let mistakes = check::all(self);
+        if mistakes.is_empty() { Ok(()) } else { Err(Mistakes(mistakes)) }
+    }
+
+    /// What is on record for each subscription, with the defaults filled in.
+    #[must_use]
+    pub fn directory(&self) -> Directory {
+        let defaults = Arc::new(self.settings(&Overrides::default()));
+        let on_record = self.subscriptions.iter();
+        Directory { defaults, by_id: on_record.map(|(id, over)| (id.clone(), Arc::new(self.settings(over)))).collect() }
+    }
+
+    fn settings(&self, over: &Overrides) -> Settings {
+        let delivery = &self.delivery;
+        let chain = over.plugins.as_ref().unwrap_or(&self.defaults.plugins);
+        Settings {
+            chain: chain.iter().map(|plugin| self.plugin_use(plugin)).collect(),
+            schemes: over.signatures.as_ref().unwrap_or(&self.defaults.signatures).clone(),
+            secret: over.hmac_secret.as_ref().or(delivery.hmac_secret.as_ref()).cloned(),
+            retry: RetryPolicy {
+                max_retries: over.max_retries.unwrap_or(delivery.max_retries),
+                backoff: over.retry_backoff.unwrap_or(delivery.retry_backoff),
+                backoff_max: over.max_backoff.unwrap_or(delivery.max_backoff),
+            },
+            timeout: over.timeout.unwrap_or(delivery.timeout),
+            in_flight_max: over.in_flight.unwrap_or(delivery.in_flight_per_subscription),
+        }
+    }
+
+    fn plugin_use(&self, plugin: &PluginRef) -> PluginUse {
+        let named = self.plugins.named.get(&plugin.name).and_then(|named| named.on_error);
+        PluginUse {
+            name: plugin.name.clone(),
+            settings: plugin.settings.clone(),
+            settings_revision: revision(&plugin.settings),
+            on_error: plugin.on_error.or(named).unwrap_or_default(),
+        }
+    }
+}
+
+/// The first eight bytes of the settings' SHA-256: the same on every host and after every restart.
+fn revision(settings: &str) -> u64 {
+    let digest = <sha2::Sha256 as sha2::Digest>::digest(settings);
+    digest.iter().take(8).fold(0, |revision, byte| revision << 8 | u64::from(*byte))
+}

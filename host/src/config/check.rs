@@ -1,0 +1,83 @@
+//! What is wrong with values that are each good by themselves.
+
+use std::time::Duration;
+
+use super::{Config, Mistake, Overrides};
+use crate::secret::Scheme;
+
+/// What an attempt may take beside the POST itself: its plugins, and recording its outcome.
+const BESIDE_THE_POST: Duration = Duration::from_secs(5);
+
+pub(super) fn all(config: &Config) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    let mut wrong = |path: &str, what: String| {
+        mistakes.push(Mistake { source: String::new(), path: path.to_owned(), what });
+    };
+    queue_url(config, &mut wrong);
+    keys(config, &mut wrong);
+    let none = Overrides::default();
+    let subscriptions = config.subscriptions.iter().map(|(id, over)| (format!("subscriptions.{id:?}"), over));
+    for (path, over) in [("delivery".to_owned(), &none)].into_iter().chain(subscriptions) {
+        times(config, &path, over, &mut wrong);
+    }
+    if !config.admin.listen.ip().is_loopback() && config.admin.tokens.is_empty() {
+        let example = "admin.tokens = [{ name = \"ops\", role = \"write\", secret = { env = \"WEFT_TOKEN\" } }]";
+        let what = format!("{} is reachable from outside, which needs a token: {example}", config.admin.listen);
+        wrong("admin.listen", what);
+    }
+    mistakes
+}
+
+fn queue_url(config: &Config, wrong: &mut impl FnMut(&str, String)) {
+    let url = &config.queue.url;
+    let scheme = url.split_once(':').map_or(url.as_str(), |(scheme, _)| scheme);
+    match scheme {
+        "embedded" if url.len() == "embedded:".len() => wrong("queue.url", "a directory is missing: embedded:weft-data".to_owned()),
+        "embedded" | "redis" | "rediss" | "redis+unix" | "unix" => {}
+        "redis+sentinel" | "redis+cluster" => {
+            wrong("queue.url", format!("{scheme}:// is not served yet; use redis:// or rediss:// with the master's address"));
+        }
+        _ => wrong("queue.url", format!("{url:?} is none of embedded:DIRECTORY, redis://…, rediss://…")),
+    }
+}
+
+fn keys(config: &Config, wrong: &mut impl FnMut(&str, String)) {
+    let queue = &config.queue;
+    let data = format!("{}:data", queue.retry);
+    let keys = [
+        ("queue.events", &queue.events),
+        ("queue.deliveries", &queue.deliveries),
+        ("queue.retry", &queue.retry),
+        ("queue.retry (its :data)", &data),
+        ("queue.dead_letters", &queue.dead_letters),
+    ];
+    for (at, (path, key)) in keys.iter().enumerate() {
+        if let Some((other, _)) = keys[..at].iter().find(|(_, earlier)| earlier == key) {
+            wrong(path, format!("{key:?} is also {other}; each needs a key of its own"));
+        }
+    }
+}
+
+fn times(config: &Config, path: &str, over: &Overrides, wrong: &mut impl FnMut(&str, String)) {
+    let delivery = &config.delivery;
+    let timeout = over.timeout.unwrap_or(delivery.timeout);
+    if config.queue.claim_idle < timeout + BESIDE_THE_POST {
+        let show = humantime::format_duration;
+        let least = show(timeout + BESIDE_THE_POST);
+        let what = format!(
+            "{} with queue.claim_idle {}: other hosts would claim what this one still works on; set claim_idle to {least} or more",
+            show(timeout),
+            show(config.queue.claim_idle)
+        );
+        wrong(&format!("{path}.timeout"), what);
+    }
+    if over.max_backoff.unwrap_or(delivery.max_backoff) < over.retry_backoff.unwrap_or(delivery.retry_backoff) {
+        wrong(&format!("{path}.max_backoff"), "is shorter than retry_backoff".to_owned());
+    }
+    let signatures = over.signatures.as_ref().unwrap_or(&config.defaults.signatures);
+    if signatures.contains(&Scheme::O2ims) && signatures.contains(&Scheme::O2imsTimestamped) {
+        let path = if path == "delivery" { "defaults" } else { path };
+        let what = "o2ims and o2ims-timestamped both write X-O2IMS-Signature; keep one of them";
+        wrong(&format!("{path}.signatures"), what.to_owned());
+    }
+}

@@ -1,0 +1,237 @@
+//! Which keys there are. One line per key; the defaults stand in the parent module.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+use super::reader::{Reader, Report};
+use super::source::{self, Node, Source, Table, Value};
+use super::{Admin, Config, Defaults, Delivery, Egress, Mistake, NamedPlugin, Overrides, PluginRef, Plugins, Queue};
+use crate::admin::{Role, Token, TokenSecret};
+use crate::event::BodyForm;
+use crate::secret::Scheme;
+use crate::subscription::OnError;
+
+const ON_ERROR: [(&str, OnError); 3] =
+    [("retry", OnError::Retry), ("deliver", OnError::Deliver), ("drop", OnError::Drop)];
+const MEBIBYTE: u64 = 1024 * 1024;
+
+/// Reads it all, and says what is wrong with it.
+pub(super) fn config(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> (Config, Vec<Mistake>) {
+    let mut mistakes = Vec::new();
+    let mut table = match file.map(read_file) {
+        None => Table::new(),
+        Some(Ok(table)) => table,
+        Some(Err(mistake)) => {
+            mistakes.push(mistake);
+            Table::new()
+        }
+    };
+    source::overlay(&mut table, environment);
+    let directory = file.and_then(Path::parent).map(Path::to_path_buf).unwrap_or_default();
+    let report = Report { mistakes: RefCell::new(mistakes), directory };
+    let mut root = Reader::new(&report, String::new(), Source::Nowhere, table);
+    let mut config = Config::default();
+    config.queue.read(root.section("queue"));
+    config.delivery.read(root.section("delivery"));
+    config.defaults.read(root.section("defaults"));
+    config.plugins.read(root.section("plugins"));
+    config.egress.read(root.section("egress"));
+    config.admin.read(root.section("admin"));
+    let mut metrics = root.section("metrics");
+    set(&mut config.metrics.subscription_labels, metrics.count("subscription_labels", 0..=1_000_000));
+    metrics.finish();
+    config.subscriptions =
+        root.sections("subscriptions").into_iter().map(|(id, reader)| (id, Overrides::read(reader))).collect();
+    root.finish();
+    (config, report.mistakes.into_inner())
+}
+
+fn read_file(file: &Path) -> Result<Table, Mistake> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let what = format!("cannot be read: {error}");
+        Mistake { source: name.clone(), path: String::new(), what }
+    })?;
+    source::parse(&name, &text)
+}
+
+fn set<T>(into: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *into = value;
+    }
+}
+
+impl Queue {
+    fn read(&mut self, mut reader: Reader<'_>) {
+        reader.text("url", &mut self.url);
+        reader.text("events", &mut self.events);
+        reader.text("deliveries", &mut self.deliveries);
+        reader.text("retry", &mut self.retry);
+        reader.text("dead_letters", &mut self.dead_letters);
+        reader.text("group", &mut self.group);
+        set(&mut self.claim_idle, reader.duration("claim_idle"));
+        set(&mut self.max_claims, reader.count("max_claims", 1..=1_000_000));
+        set(&mut self.adopt_older_than, reader.duration("adopt_older_than"));
+        reader.finish();
+    }
+}
+
+impl Delivery {
+    fn read(&mut self, mut reader: Reader<'_>) {
+        set(&mut self.worker_count, reader.count("worker_count", 1..=1024));
+        set(&mut self.timeout, reader.duration("timeout"));
+        set(&mut self.max_retries, reader.count("max_retries", 0..=1000));
+        set(&mut self.retry_backoff, reader.duration("retry_backoff"));
+        set(&mut self.max_backoff, reader.duration("max_backoff"));
+        self.hmac_secret = reader.secret("hmac_secret");
+        set(&mut self.in_flight, reader.count("in_flight", 1..=65_536));
+        set(&mut self.in_flight_per_subscription, reader.count("in_flight_per_subscription", 1..=65_536));
+        set(&mut self.drain_timeout, reader.duration("drain_timeout"));
+        set(&mut self.body_bytes_max, bytes(reader.size("body_bytes_max", 64 * MEBIBYTE)));
+        set(&mut self.body, reader.word("body", &[("seed", BodyForm::WithoutCallback), ("verbatim", BodyForm::Verbatim)]));
+        set(&mut self.response_bytes_max, bytes(reader.size("response_bytes_max", 64 * MEBIBYTE)));
+        reader.finish();
+    }
+}
+
+impl Defaults {
+    fn read(&mut self, mut reader: Reader<'_>) {
+        set(&mut self.plugins, chain(&mut reader));
+        set(&mut self.signatures, signatures(&mut reader));
+        reader.finish();
+    }
+}
+
+impl Overrides {
+    fn read(mut reader: Reader<'_>) -> Overrides {
+        let overrides = Overrides {
+            plugins: chain(&mut reader),
+            signatures: signatures(&mut reader),
+            hmac_secret: reader.secret("hmac_secret"),
+            timeout: reader.duration("timeout"),
+            max_retries: reader.count("max_retries", 0..=1000),
+            retry_backoff: reader.duration("retry_backoff"),
+            max_backoff: reader.duration("max_backoff"),
+            in_flight: reader.count("in_flight", 1..=65_536),
+        };
+        reader.finish();
+        overrides
+    }
+}
+
+impl Plugins {
+    fn read(&mut self, mut reader: Reader<'_>) {
+        set(&mut self.dir, reader.parsed::<PathBuf>("dir", "a path is expected"));
+        set(&mut self.memory_max, reader.size("memory_max", 4096 * MEBIBYTE));
+        set(&mut self.cpu_max, reader.duration("cpu_max"));
+        set(&mut self.time_max, reader.duration("time_max"));
+        self.cache_dir = reader.parsed("cache_dir", "a path is expected");
+        let named = reader.sections("named").into_iter();
+        self.named = named.map(|(name, reader)| (name, NamedPlugin::read(reader))).collect();
+        reader.finish();
+    }
+}
+
+impl NamedPlugin {
+    fn read(mut reader: Reader<'_>) -> NamedPlugin {
+        let named = NamedPlugin {
+            memory_max: reader.size("memory_max", 4096 * MEBIBYTE),
+            cpu_max: reader.duration("cpu_max"),
+            time_max: reader.duration("time_max"),
+            on_error: reader.word("on_error", &ON_ERROR),
+            sha256: reader.parsed("sha256", "64 hex digits are expected"),
+        };
+        reader.finish();
+        named
+    }
+}
+
+impl Egress {
+    fn read(&mut self, mut reader: Reader<'_>) {
+        for (path, item) in reader.list("allow").unwrap_or_default() {
+            match &item.value {
+                Value::Text(text) | Value::Raw(text) => match text.parse() {
+                    Ok(range) => self.allow.push(range),
+                    Err(_) => {
+                        let what = format!("{text:?} is no range; ranges look like \"10.0.0.0/8\" or \"fd00::/8\"");
+                        reader.mistake(&item.source, &path, what);
+                    }
+                },
+                other => reader.mistake(&item.source, &path, format!("a text is expected, this is {}", other.kind())),
+            }
+        }
+        reader.finish();
+    }
+}
+
+impl Admin {
+    fn read(&mut self, mut reader: Reader<'_>) {
+        set(&mut self.listen, reader.parsed("listen", "addresses look like \"127.0.0.1:8090\""));
+        for (path, item) in reader.list("tokens").unwrap_or_default() {
+            let mut token = reader.reader_of(path, item);
+            let mut name = String::new();
+            token.text("name", &mut name);
+            let role = token.word("role", &[("read", Role::Read), ("write", Role::Write)]).unwrap_or(Role::Read);
+            match token.secret_text("secret") {
+                Some(secret) => self.tokens.push(Token { name, role, secret: TokenSecret::new(&secret) }),
+                None => token.missing("secret", "{ name = \"ops\", role = \"write\", secret = { env = \"WEFT_TOKEN\" } }"),
+            }
+            token.finish();
+        }
+        reader.finish();
+    }
+}
+
+fn bytes(size: Option<u64>) -> Option<usize> {
+    size.and_then(|size| usize::try_from(size).ok())
+}
+
+fn signatures(reader: &mut Reader<'_>) -> Option<Vec<Scheme>> {
+    let items = reader.list("signatures")?;
+    let mut schemes = Vec::new();
+    for (path, item) in items {
+        let text = match &item.value {
+            Value::Text(text) | Value::Raw(text) => text.as_str(),
+            other => other.kind(),
+        };
+        match Scheme::ALL.into_iter().find(|scheme| scheme.name() == text) {
+            Some(scheme) => schemes.push(scheme),
+            None => {
+                let known = Scheme::ALL.map(Scheme::name).join(", ");
+                reader.mistake(&item.source, &path, format!("{text:?} is not one of {known}"));
+            }
+        }
+    }
+    Some(schemes)
+}
+
+fn chain(reader: &mut Reader<'_>) -> Option<Vec<PluginRef>> {
+    let items = reader.list("plugins")?;
+    Some(items.into_iter().filter_map(|(path, item)| plugin(reader, path, item)).collect())
+}
+
+/// `"name"` or `{ name = "…", settings = { … }, on_error = "…" }`.
+fn plugin(reader: &Reader<'_>, path: String, item: Node) -> Option<PluginRef> {
+    let unset = "{}".to_owned();
+    if let Value::Text(name) | Value::Raw(name) = item.value {
+        return Some(PluginRef { name, settings: unset, on_error: None });
+    }
+    let mut table = reader.reader_of(path, item);
+    let mut name = String::new();
+    table.text("name", &mut name);
+    let settings = table.json("settings");
+    let on_error = table.word("on_error", &ON_ERROR);
+    if name.is_empty() {
+        table.missing("name", "a plugin is \"name\" or { name = \"redact\", settings = { … } }");
+    }
+    let settings = match settings {
+        Some((json, _, true)) => json,
+        Some((_, source, false)) => {
+            table.mistake_at(&source, "settings", "a table is expected".to_owned());
+            unset
+        }
+        None => unset,
+    };
+    table.finish();
+    (!name.is_empty()).then_some(PluginRef { name, settings, on_error })
+}

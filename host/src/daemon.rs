@@ -1,0 +1,164 @@
+//! The daemon: a configuration turned into a running host with its admin listener.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, Admin};
+use crate::config::{self, Config, Mistakes};
+use crate::health::Health;
+use crate::host::{self, Limits, Parts};
+use crate::plugin::{self, Plugins};
+use crate::queue::embedded::Embedded;
+use crate::queue::redis::{Claiming, Keys, Redis};
+use crate::queue::{self, Queue};
+use crate::sender::{self, Guard, Sender};
+use crate::telemetry::Telemetry;
+
+/// Why a daemon cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] Mistakes),
+    /// The queue.
+    #[error(transparent)]
+    Queue(#[from] queue::Error),
+    /// The plugins.
+    #[error(transparent)]
+    Plugins(#[from] plugin::Error),
+    /// The sender.
+    #[error(transparent)]
+    Sender(#[from] sender::Error),
+    /// The admin listener's address.
+    #[error("cannot listen on {address} (admin.listen): {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+/// A host that is ready to run, and its admin listener.
+pub struct Daemon {
+    parts: Parts,
+    tokens: Vec<admin::Token>,
+    listener: TcpListener,
+}
+
+impl Daemon {
+    /// Opens the queue, loads the plugins and binds the admin listener; delivers nothing yet.
+    pub async fn start(config: Config) -> Result<Daemon, Error> {
+        config.check()?;
+        let address = config.admin.listen;
+        let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+        let queue = open_queue(&config.queue)?;
+        let plugins = Plugins::load(plugin_config(&config.plugins)).await?;
+        let sender = Sender::new(Guard::new(&config.egress.allow), config.delivery.response_bytes_max)?;
+        let delivery = &config.delivery;
+        let limits = Limits {
+            worker_count: delivery.worker_count,
+            in_flight: delivery.in_flight,
+            drain_timeout: delivery.drain_timeout,
+            claim_every: (config.queue.claim_idle / 4).clamp(Duration::from_millis(100), Duration::from_secs(15)),
+            body: delivery.body,
+            body_bytes_max: delivery.body_bytes_max,
+        };
+        let directory = config.directory();
+        let telemetry = Arc::new(Telemetry::new(config.metrics.subscription_labels));
+        let health = Arc::new(Health::default());
+        let parts = Parts { queue, directory, plugins, sender, health, telemetry, limits };
+        Ok(Daemon { parts, tokens: config.admin.tokens, listener })
+    }
+
+    /// Where the admin listener is.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.listener.local_addr().ok()
+    }
+
+    /// The queue, for whoever embeds the daemon and wants to publish without HTTP.
+    #[must_use]
+    pub fn queue(&self) -> Arc<dyn Queue> {
+        Arc::clone(&self.parts.queue)
+    }
+
+    /// The metrics.
+    #[must_use]
+    pub fn telemetry(&self) -> Arc<Telemetry> {
+        Arc::clone(&self.parts.telemetry)
+    }
+
+    /// Delivers until `shutdown` resolves, then drains and returns.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Daemon { parts, tokens, listener } = self;
+        let admin = Admin {
+            queue: Arc::clone(&parts.queue),
+            health: Arc::clone(&parts.health),
+            telemetry: Arc::clone(&parts.telemetry),
+            tokens,
+            body_bytes_max: parts.limits.body_bytes_max,
+            plugins: parts.plugins.list(),
+        };
+        warn_of_dangers(&*parts.queue).await;
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(admin::serve(admin, listener, stop.clone().cancelled_owned()));
+        host::run(parts, shutdown).await;
+        stop.cancel();
+        // Connections that are kept open must not keep a stopping daemon.
+        if tokio::time::timeout(Duration::from_secs(1), serving).await.is_err() {
+            tracing::debug!("admin connections were still open");
+        }
+    }
+}
+
+async fn warn_of_dangers(queue: &dyn Queue) {
+    // A store that does not answer yet is the loops' business, which wait for it.
+    for danger in queue.check().await.unwrap_or_default() {
+        tracing::warn!("{danger}");
+    }
+}
+
+fn open_queue(config: &config::Queue) -> Result<Arc<dyn Queue>, queue::Error> {
+    if let Some(directory) = config.url.strip_prefix("embedded:") {
+        return Ok(Arc::new(Embedded::open(&PathBuf::from(directory), config.claim_idle)?));
+    }
+    let keys = Keys {
+        events: config.events.clone(),
+        deliveries: config.deliveries.clone(),
+        retry: config.retry.clone(),
+        dead_letters: config.dead_letters.clone(),
+        group: config.group.clone(),
+    };
+    let claiming = Claiming {
+        idle: config.claim_idle,
+        claims_max: config.max_claims,
+        adopt_older_than: config.adopt_older_than,
+    };
+    Ok(Arc::new(Redis::new(&config.url, keys, claiming)?))
+}
+
+pub(crate) fn plugin_config(config: &config::Plugins) -> plugin::Config {
+    let limits = plugin::Limits {
+        memory_max: config.memory_max,
+        cpu_max: config.cpu_max,
+        time_max: config.time_max,
+        ..plugin::Limits::default()
+    };
+    let named = config.named.iter().map(|(name, named)| {
+        let overrides = plugin::Named {
+            memory_max: named.memory_max,
+            cpu_max: named.cpu_max,
+            time_max: named.time_max,
+            sha256: named.sha256.clone(),
+        };
+        (name.clone(), overrides)
+    });
+    plugin::Config { dir: config.dir.clone(), limits, named: named.collect(), cache_dir: config.cache_dir.clone() }
+}

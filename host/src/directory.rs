@@ -1,0 +1,23 @@
+//! The directory: what is on record for each subscription, laid over the defaults.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::subscription::Settings;
+
+/// What is on record. Every subscription has settings; those that nobody wrote down have the defaults.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    /// For subscriptions that are not on record.
+    pub defaults: Arc<Settings>,
+    /// On record, defaults already filled in.
+    pub by_id: HashMap<String, Arc<Settings>>,
+}
+
+impl Directory {
+    /// The settings of a subscription.
+    #[must_use]
+    pub fn settings(&self, id: &str) -> Arc<Settings> {
+        Arc::clone(self.by_id.get(id).unwrap_or(&self.defaults))
+    }
+}

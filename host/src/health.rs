@@ -1,0 +1,67 @@
+//! Whether the host can do its work, part by part, and what is in the way if it cannot.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Mutex;
+
+/// A part of the host that can be unwell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Receiving entries.
+    Receive,
+    /// The retry schedule.
+    Schedule,
+    /// Recording outcomes.
+    Settle,
+    /// Asking the store how it is.
+    Store,
+    /// The host is still starting, or already stopping.
+    Lifecycle,
+}
+
+impl Part {
+    /// Its name in `/readyz`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Receive => "receive",
+            Part::Schedule => "schedule",
+            Part::Settle => "settle",
+            Part::Store => "store",
+            Part::Lifecycle => "lifecycle",
+        }
+    }
+}
+
+/// What is in the way now.
+#[derive(Debug, Default)]
+pub struct Health {
+    causes: Mutex<BTreeMap<Part, String>>,
+}
+
+impl Health {
+    /// Notes how a part fared. The log says so once when it changes, not each time.
+    pub fn note<T, E: fmt::Display>(&self, part: Part, result: &Result<T, E>) {
+        let mut causes = self.causes.lock().expect("no holder of this lock can panic");
+        match result {
+            Ok(_) => {
+                if causes.remove(&part).is_some() {
+                    tracing::info!(part = part.name(), "works again");
+                }
+            }
+            Err(error) => {
+                let cause = error.to_string();
+                if causes.insert(part, cause.clone()).is_none() {
+                    tracing::error!(part = part.name(), cause, "does not work; trying again until it does");
+                }
+            }
+        }
+    }
+
+    /// What is in the way, by part; empty when ready.
+    #[must_use]
+    pub fn causes(&self) -> Vec<(Part, String)> {
+        let causes = self.causes.lock().expect("no holder of this lock can panic");
+        causes.iter().map(|(part, cause)| (*part, cause.clone())).collect()
+    }
+}

@@ -1,0 +1,124 @@
+//! A host: one running Weft, with its loops joined. No globals, so two can run in one process.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::bulkhead::Bulkhead;
+use crate::directory::Directory;
+use crate::event::BodyForm;
+use crate::health::{Health, Part};
+use crate::plugin::Plugins;
+use crate::queue::Queue;
+use crate::scheduler;
+use crate::sender::Sender;
+use crate::settler::Settler;
+use crate::telemetry::Telemetry;
+use crate::worker::{self, Worker};
+
+/// How often the queue's depth is looked up for the metrics, and the store asked how it is.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the last outcomes may take to be recorded.
+const LAST_SETTLE: Duration = Duration::from_secs(5);
+
+/// The parts of a host, made by [`crate::daemon`] from a configuration.
+pub(crate) struct Parts {
+    pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) directory: Directory,
+    pub(crate) plugins: Plugins,
+    pub(crate) sender: Sender,
+    pub(crate) health: Arc<Health>,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) limits: Limits,
+}
+
+/// How much a host does at once, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) worker_count: usize,
+    /// Deliveries in hand per worker.
+    pub(crate) in_flight: usize,
+    pub(crate) drain_timeout: Duration,
+    /// Between two looks for what dead hosts left pending.
+    pub(crate) claim_every: Duration,
+    pub(crate) body: BodyForm,
+    pub(crate) body_bytes_max: usize,
+}
+
+/// Runs until `shutdown` resolves, then drains: receives nothing more, lets attempts finish, records their outcomes.
+pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
+    let Parts { queue, directory, plugins, sender, health, telemetry, limits } = parts;
+    let scheduled = Arc::new(Notify::new());
+    let (inbox, settler) =
+        Settler::new(Arc::clone(&queue), Arc::clone(&health), Arc::clone(&telemetry), Arc::clone(&scheduled));
+    let stop = CancellationToken::new();
+    let worker = Arc::new(Worker {
+        queue: Arc::clone(&queue),
+        directory,
+        plugins,
+        sender,
+        inbox,
+        telemetry: Arc::clone(&telemetry),
+        health: Arc::clone(&health),
+        bulkhead: Bulkhead::default(),
+        body: limits.body,
+        body_bytes_max: limits.body_bytes_max,
+        in_hand: TaskTracker::new(),
+        abandon: CancellationToken::new(),
+    });
+
+    let loops = TaskTracker::new();
+    // A loop that waits for a store which does not answer is abandoned like a delivery in hand.
+    let abandon = || worker.abandon.clone();
+    for number in 0..limits.worker_count {
+        let receiving = worker::run(Arc::clone(&worker), number, limits.in_flight, stop.clone());
+        loops.spawn(abandon().run_until_cancelled_owned(receiving));
+    }
+    let due = scheduler::run(Arc::clone(&worker), limits.in_flight, scheduled, stop.clone());
+    loops.spawn(abandon().run_until_cancelled_owned(due));
+    let claiming = scheduler::claim(Arc::clone(&worker), limits.in_flight, limits.claim_every, stop.clone());
+    loops.spawn(abandon().run_until_cancelled_owned(claiming));
+    let observing = observe(queue, Arc::clone(&health), telemetry, stop.clone());
+    loops.spawn(abandon().run_until_cancelled_owned(observing));
+    let settling = tokio::spawn(settler.run());
+
+    shutdown.await;
+    stop.cancel();
+    loops.close();
+    worker.in_hand.close();
+    let drained = tokio::time::timeout(limits.drain_timeout, async {
+        loops.wait().await;
+        worker.in_hand.wait().await;
+    });
+    if drained.await.is_err() {
+        tracing::warn!(deliveries = worker.in_hand.len(), "not finished within delivery.drain_timeout; they come again");
+        worker.abandon.cancel();
+        loops.wait().await;
+        worker.in_hand.wait().await;
+    }
+    // The last inbox goes with the worker, and with it the settler's reason to wait.
+    drop(worker);
+    if tokio::time::timeout(LAST_SETTLE, settling).await.is_err() {
+        tracing::warn!("the queue did not take the last outcomes; those deliveries come again");
+    }
+}
+
+/// Keeps the gauges and the store's health up to date.
+async fn observe(queue: Arc<dyn Queue>, health: Arc<Health>, telemetry: Arc<Telemetry>, stop: CancellationToken) {
+    loop {
+        let depth = queue.depth().await;
+        health.note(Part::Store, &depth);
+        if let Ok(depth) = depth {
+            telemetry.depth(&depth);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}

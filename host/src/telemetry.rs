@@ -1,0 +1,338 @@
+//! What a host tells about itself: the line per attempt and all metrics. Every name stands in this file, and nothing
+//! reads them to decide.
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, SystemTime};
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    exponential_buckets,
+};
+
+use tokio::sync::broadcast;
+
+use crate::attempt::{AttemptResult, Timing};
+use crate::delivery::Delivery;
+use crate::entry::DeadLetter;
+use crate::outcome::Outcome;
+use crate::plugin::Report;
+use crate::queue::Depth;
+
+/// The seed's buckets, and finer ones below.
+const LATENCY_BUCKETS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0];
+/// What further subscriptions are counted under.
+const OTHER: &str = "_other";
+
+/// One try of a delivery, for the record.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    pub(crate) outcome: Outcome,
+    /// `None` if it ended before there was anything to try.
+    pub(crate) result: Option<AttemptResult>,
+    pub(crate) timing: Timing,
+}
+
+impl Attempt {
+    /// One that could not go now.
+    pub(crate) fn postponed(after: Duration, reason: String) -> Attempt {
+        Attempt { outcome: Outcome::Postponed { after, reason }, result: None, timing: Timing::default() }
+    }
+}
+
+/// What an attempt came to, for whoever watches.
+#[derive(Debug, Clone)]
+pub struct Attempted {
+    /// The event's id.
+    pub event: String,
+    /// Whose delivery it is.
+    pub subscription: String,
+    /// Which attempt.
+    pub attempt: u32,
+    /// A status, or why there was none; empty if it ended before there was anything to try.
+    pub result: String,
+    /// What becomes of the delivery.
+    pub outcome: Outcome,
+    /// What went wrong, for people.
+    pub error: String,
+}
+
+/// Attempts that a slow watcher may lag behind before it misses some.
+const WATCH_BACKLOG: usize = 1024;
+
+/// A host's metrics, in a registry of its own: two hosts in one process do not mix theirs.
+pub struct Telemetry {
+    registry: Registry,
+    watchers: broadcast::Sender<Attempted>,
+    subscription_labels_max: usize,
+    subscriptions: RwLock<HashMap<Arc<str>, Arc<OfSubscription>>>,
+    deliveries: IntCounterVec,
+    latency: HistogramVec,
+    retries: IntCounterVec,
+    dead: IntCounterVec,
+    stream_length: IntGauge,
+    active_workers: IntGauge,
+    dead_by_reason: IntCounterVec,
+    attempts: IntCounterVec,
+    request_seconds: Histogram,
+    postponed: IntCounter,
+    settle_batch: Histogram,
+    queue_failures: IntCounter,
+    waiting: IntGauge,
+    pending: IntGauge,
+    scheduled: IntGauge,
+    dead_letters: IntGauge,
+    plugin_calls: IntCounterVec,
+    plugin_seconds: HistogramVec,
+}
+
+/// The metrics of one subscription, looked up by their labels once.
+struct OfSubscription {
+    label: String,
+    success: IntCounter,
+    latency: Histogram,
+}
+
+/// Counts one active worker until dropped.
+pub(crate) struct Active<'a>(&'a IntGauge);
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Telemetry {
+    /// Metrics that count at most so many subscriptions by name.
+    #[must_use]
+    pub fn new(subscription_labels_max: usize) -> Telemetry {
+        let make = Maker(Registry::new());
+        let fine = exponential_buckets(0.000_25, 2.0, 16).expect("the buckets are constant and good");
+        let build = make.counters("weft_build_info", "The version that runs, as a label; always 1.", &["version"]);
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).inc();
+        Telemetry {
+            deliveries: make.counters(
+                "o2ims_webhook_deliveries_total",
+                "Deliveries that are over, by subscription and how they ended: success, failed, dropped.",
+                &["subscription_id", "status"],
+            ),
+            latency: make.histograms(
+                "o2ims_webhook_latency_seconds",
+                "From first seen to delivered, waits between attempts included.",
+                &["subscription_id"],
+                LATENCY_BUCKETS.to_vec(),
+            ),
+            retries: make.counters(
+                "o2ims_webhook_retries_total",
+                "Retries, by subscription and which retry it is.",
+                &["subscription_id", "attempt"],
+            ),
+            dead: make.counters(
+                "o2ims_webhook_dlq_total",
+                "Deliveries that became dead letters.",
+                &["subscription_id"],
+            ),
+            stream_length: make.gauge("o2ims_event_stream_length", "Entries in the events stream."),
+            active_workers: make.gauge("o2ims_active_webhook_workers", "Workers that receive."),
+            dead_by_reason: make.counters("weft_dead_total", "Deliveries that became dead letters, by reason.", &["reason"]),
+            attempts: make.counters(
+                "weft_attempts_total",
+                "Attempts, by result: a status, or why there was none.",
+                &["result"],
+            ),
+            request_seconds: make.histogram("weft_request_seconds", "From dialling to the answer's last byte.", fine.clone()),
+            postponed: make.counter("weft_postponed_total", "Deliveries that could not go now and wait without an attempt used."),
+            settle_batch: make.histogram(
+                "weft_settle_batch_size",
+                "Outcomes recorded in one step.",
+                exponential_buckets(1.0, 2.0, 10).expect("the buckets are constant and good"),
+            ),
+            queue_failures: make.counter("weft_queue_failures_total", "Times the queue's store could not do its work."),
+            waiting: make.gauge("weft_queue_waiting", "Entries that nobody has received yet."),
+            pending: make.gauge("weft_queue_pending", "Entries handed out and not settled, on all hosts."),
+            scheduled: make.gauge("weft_queue_scheduled", "Deliveries in the retry schedule."),
+            dead_letters: make.gauge("weft_dead_letters", "Dead letters that are kept."),
+            plugin_calls: make.counters("weft_plugin_calls_total", "Plugin calls, by result.", &["plugin", "result"]),
+            plugin_seconds: make.histograms("weft_plugin_call_seconds", "How long plugin calls take.", &["plugin"], fine),
+            watchers: broadcast::Sender::new(WATCH_BACKLOG),
+            subscription_labels_max,
+            subscriptions: RwLock::default(),
+            registry: make.0,
+        }
+    }
+
+    /// All metrics in Prometheus's text form.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("a Vec takes all that is written");
+        String::from_utf8(text).expect("the text form is UTF-8")
+    }
+
+    /// Sets the gauges of how much waits where.
+    pub fn depth(&self, depth: &Depth) {
+        let set = |gauge: &IntGauge, count| gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        set(&self.stream_length, depth.events);
+        set(&self.waiting, depth.waiting);
+        set(&self.pending, depth.pending);
+        set(&self.scheduled, depth.scheduled);
+        set(&self.dead_letters, depth.dead);
+    }
+
+    /// Every attempt from now on.
+    #[must_use]
+    pub fn watch(&self) -> broadcast::Receiver<Attempted> {
+        self.watchers.subscribe()
+    }
+
+    pub(crate) fn worker_active(&self) -> Active<'_> {
+        self.active_workers.inc();
+        Active(&self.active_workers)
+    }
+
+    pub(crate) fn settling(&self, batch: usize) {
+        self.settle_batch.observe(f64::from(u32::try_from(batch).unwrap_or(u32::MAX)));
+    }
+
+    pub(crate) fn queue_failed(&self) {
+        self.queue_failures.inc();
+    }
+
+    pub(crate) fn plugins_ran(&self, reports: &[Report]) {
+        for report in reports {
+            self.plugin_calls.with_label_values(&[report.plugin.as_str(), report.result]).inc();
+            self.plugin_seconds.with_label_values(&[report.plugin.as_str()]).observe(report.took.as_secs_f64());
+        }
+    }
+
+    /// The one line of an attempt, and its metrics.
+    pub(crate) fn record(&self, delivery: &Delivery, attempt: &Attempt) {
+        let of = self.of_subscription(&delivery.subscription.id);
+        match &attempt.outcome {
+            Outcome::Delivered => {
+                of.success.inc();
+                let latency = SystemTime::now().duration_since(delivery.trail.first_seen).unwrap_or_default();
+                of.latency.observe(latency.as_secs_f64());
+            }
+            Outcome::Dropped(_) => self.deliveries.with_label_values(&[of.label.as_str(), "dropped"]).inc(),
+            Outcome::Retry { .. } => {
+                self.retries.with_label_values(&[of.label.as_str(), &delivery.attempt.to_string()]).inc();
+            }
+            Outcome::Postponed { .. } => self.postponed.inc(),
+            Outcome::Dead(reason) => self.died(&of, reason.name()),
+        }
+        let result = attempt.result.as_ref().map(AttemptResult::name);
+        if let Some(result) = &result {
+            self.attempts.with_label_values(&[result]).inc();
+        }
+        if attempt.timing.request > Duration::ZERO {
+            self.request_seconds.observe(attempt.timing.request.as_secs_f64());
+        }
+        let result = result.unwrap_or_default();
+        log(delivery, attempt, &result);
+        if self.watchers.receiver_count() > 0 {
+            // Nobody left to tell is no failure.
+            let _ = self.watchers.send(Attempted {
+                event: delivery.event.id.clone(),
+                subscription: delivery.subscription.id.to_string(),
+                attempt: delivery.attempt.get(),
+                result,
+                outcome: attempt.outcome.clone(),
+                error: attempt.result.as_ref().map(AttemptResult::error).unwrap_or_default(),
+            });
+        }
+    }
+
+    /// The same for an entry that no delivery could be made of.
+    pub(crate) fn undeliverable(&self, letter: &DeadLetter) {
+        let id: Arc<str> = letter.subscription_id.as_str().into();
+        self.died(&self.of_subscription(&id), letter.reason.name());
+        tracing::warn!(
+            delivery = %letter.original_id,
+            subscription = letter.subscription_id,
+            outcome = "dead",
+            reason = letter.reason.name(),
+            error = letter.last_error,
+            "given up"
+        );
+    }
+
+    fn died(&self, of: &OfSubscription, reason: &str) {
+        self.deliveries.with_label_values(&[of.label.as_str(), "failed"]).inc();
+        self.dead.with_label_values(&[of.label.as_str()]).inc();
+        self.dead_by_reason.with_label_values(&[reason]).inc();
+    }
+
+    fn of_subscription(&self, id: &Arc<str>) -> Arc<OfSubscription> {
+        const UNPOISONED: &str = "no holder of this lock can panic";
+        let known = self.subscriptions.read().expect(UNPOISONED).get(id).cloned();
+        known.unwrap_or_else(|| {
+            let mut subscriptions = self.subscriptions.write().expect(UNPOISONED);
+            let key: Arc<str> = if subscriptions.len() < self.subscription_labels_max { Arc::clone(id) } else { OTHER.into() };
+            let of = subscriptions.entry(Arc::clone(&key)).or_insert_with(|| {
+                Arc::new(OfSubscription {
+                    success: self.deliveries.with_label_values(&[&*key, "success"]),
+                    latency: self.latency.with_label_values(&[&*key]),
+                    label: key.to_string(),
+                })
+            });
+            Arc::clone(of)
+        })
+    }
+}
+
+fn log(delivery: &Delivery, attempt: &Attempt, result: &str) {
+    let (outcome, detail) = match &attempt.outcome {
+        Outcome::Delivered => ("delivered", String::new()),
+        Outcome::Dropped(reason) => ("dropped", reason.clone()),
+        Outcome::Retry { after } => ("retry", format!("in {} ms", after.as_millis())),
+        Outcome::Postponed { after, reason } => ("postponed", format!("for {} ms: {reason}", after.as_millis())),
+        Outcome::Dead(reason) => ("dead", reason.name().to_owned()),
+    };
+    let millis = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    tracing::info!(
+        delivery = %delivery.handle.id,
+        event = delivery.event.id,
+        event_type = delivery.event.event_type,
+        subscription = &*delivery.subscription.id,
+        attempt = delivery.attempt.get(),
+        result,
+        outcome,
+        detail,
+        error = attempt.result.as_ref().map(AttemptResult::error).unwrap_or_default(),
+        request_us = millis(attempt.timing.request),
+        "attempted"
+    );
+}
+
+/// Makes metrics and registers them; all names are constants, so none can clash or be malformed.
+struct Maker(Registry);
+
+impl Maker {
+    fn register<M: prometheus::core::Collector + Clone + 'static>(&self, made: prometheus::Result<M>) -> M {
+        const GOOD: &str = "metric names and labels are constants, each used once";
+        let metric = made.expect(GOOD);
+        self.0.register(Box::new(metric.clone())).expect(GOOD);
+        metric
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.register(IntCounter::new(name, help))
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.register(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.register(IntGauge::new(name, help))
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: Vec<f64>) -> Histogram {
+        self.register(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: Vec<f64>) -> HistogramVec {
+        self.register(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), labels))
+    }
+}

@@ -1,0 +1,184 @@
+//! The worker: reads as the flow does. An entry becomes a delivery, its chain makes a draft, signing makes the request,
+//! posting it makes a result, the policy concludes, and the settlement is handed in.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::attempt::{AttemptResult, Timing};
+use crate::backoff::Backoff;
+use crate::bulkhead::Bulkhead;
+use crate::delivery::{Context, Delivery};
+use crate::directory::Directory;
+use crate::entry::{Entry, Record, Settlement};
+use crate::event::BodyForm;
+use crate::health::{Health, Part};
+use crate::outcome::Outcome;
+use crate::plugin::{Call, Decision, Plugins};
+use crate::queue::Queue;
+use crate::request::Draft;
+use crate::sender::Sender;
+use crate::settler::Inbox;
+use crate::slots::{Free, Slots};
+use crate::telemetry::{Attempt, Telemetry};
+
+/// A blocking read ends after this, so that a stopping host does not wait longer.
+const RECEIVE_WAIT: Duration = Duration::from_millis(500);
+/// A delivery that finds its subscription's places taken comes again after this, and as much again by chance.
+const CROWDED_WAIT: Duration = Duration::from_millis(100);
+
+/// What handling entries takes. One per host, shared by its loops.
+pub(crate) struct Worker {
+    pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) directory: Directory,
+    pub(crate) plugins: Plugins,
+    pub(crate) sender: Sender,
+    pub(crate) inbox: Inbox,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) bulkhead: Bulkhead,
+    pub(crate) body: BodyForm,
+    pub(crate) body_bytes_max: usize,
+    /// Every delivery in hand.
+    pub(crate) in_hand: TaskTracker,
+    /// Ends deliveries in hand that outlast the drain; their entries come again.
+    pub(crate) abandon: CancellationToken,
+}
+
+/// Receives for one consumer until told to stop.
+pub(crate) async fn run(worker: Arc<Worker>, number: usize, in_flight: usize, stop: CancellationToken) {
+    let slots = Slots::new(in_flight);
+    let mut backoff = Backoff::default();
+    let _active = worker.telemetry.worker_active();
+    loop {
+        // Both branches only wait; dropping either loses nothing.
+        let free = tokio::select! {
+            free = slots.take() => free,
+            () = stop.cancelled() => return,
+        };
+        let received = worker.queue.receive(number, free.count(), RECEIVE_WAIT).await;
+        worker.health.note(Part::Receive, &received);
+        match received {
+            Ok(entries) => {
+                backoff.reset();
+                worker.take_on(entries, free);
+            }
+            Err(_) => {
+                worker.telemetry.queue_failed();
+                tokio::time::sleep(backoff.next()).await;
+            }
+        }
+    }
+}
+
+impl Worker {
+    pub(crate) fn queue(&self) -> &dyn Queue {
+        &*self.queue
+    }
+
+    pub(crate) fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Handles entries, each in its slot.
+    pub(crate) fn take_on(self: &Arc<Self>, entries: Vec<Entry>, mut free: Free) {
+        for entry in entries {
+            // A queue that hands out more than it was asked for gets the rest back as pending entries.
+            let Some(slot) = free.one() else { return };
+            let worker = Arc::clone(self);
+            self.in_hand.spawn(async move {
+                // Abandoned half-way, the entry was not settled and comes again.
+                tokio::select! {
+                    settlement = worker.handle(&entry) => worker.inbox.hand_in(settlement, slot),
+                    () = worker.abandon.cancelled() => {}
+                }
+            });
+        }
+    }
+
+    async fn handle(&self, entry: &Entry) -> Settlement {
+        let now = SystemTime::now();
+        let settings = |id: &str| self.directory.settings(id);
+        let context = Context { settings: &settings, body: self.body, body_bytes_max: self.body_bytes_max, now };
+        let handle = entry.handle;
+        match Delivery::decode(entry, &context) {
+            Ok(mut delivery) => {
+                let attempt = self.attempt(&mut delivery, now).await;
+                self.telemetry.record(&delivery, &attempt);
+                let record = delivery.record(&attempt.outcome, attempt.result.as_ref(), SystemTime::now());
+                Settlement { handle, record }
+            }
+            Err(undeliverable) => {
+                self.telemetry.undeliverable(&undeliverable.0);
+                Settlement { handle, record: Record::Dead(undeliverable.0) }
+            }
+        }
+    }
+
+    /// One try: place, chain, signature, POST, conclusion.
+    async fn attempt(&self, delivery: &mut Delivery, now: SystemTime) -> Attempt {
+        let subscription = &delivery.subscription;
+        let Some(_place) = self.bulkhead.enter(&subscription.id, subscription.settings.in_flight_max) else {
+            let after = CROWDED_WAIT.mul_f64(1.0 + fastrand::f64());
+            return Attempt::postponed(after, "all places of the subscription are taken".to_owned());
+        };
+        let started = Instant::now();
+        let draft = match self.draft(delivery, now).await {
+            Ok(draft) => draft,
+            Err(ended) => return Attempt { timing: Timing { chain: started.elapsed(), ..Timing::default() }, ..ended },
+        };
+        let chain = started.elapsed();
+        let request = draft.sign(&delivery.identity, &delivery.subscription, SystemTime::now());
+        let result = self.sender.post(request).await;
+        let timing = Timing { chain, request: started.elapsed().saturating_sub(chain) };
+        Attempt { outcome: conclude(delivery, &result), result: Some(result), timing }
+    }
+
+    /// The draft as the chain leaves it; `Err` if the chain ends the attempt. The chain is done once it let the
+    /// delivery go: a retry sends the same draft.
+    async fn draft(&self, delivery: &mut Delivery, now: SystemTime) -> Result<Draft, Attempt> {
+        if let Some(draft) = &delivery.draft {
+            return Ok(draft.clone());
+        }
+        let draft = Draft::new(Arc::clone(&delivery.event), self.body_bytes_max);
+        let settings = Arc::clone(&delivery.subscription.settings);
+        if settings.chain.is_empty() {
+            return Ok(draft);
+        }
+        let call = Call {
+            event: Arc::clone(&delivery.event),
+            subscription_id: Arc::clone(&delivery.subscription.id),
+            destination: Arc::clone(&delivery.subscription.endpoint.destination),
+            run: delivery.run,
+            now,
+        };
+        let (decision, reports) = self.plugins.run(&settings.chain, call, draft).await;
+        self.telemetry.plugins_ran(&reports);
+        let ended = |outcome, result| Err(Attempt { outcome, result, timing: Timing::default() });
+        match decision {
+            Decision::Deliver { draft, plugins } => {
+                delivery.plugins = plugins;
+                delivery.draft = Some(draft.clone());
+                Ok(draft)
+            }
+            Decision::Drop { plugin, reason } => ended(Outcome::Dropped(format!("{plugin}: {reason}")), None),
+            Decision::Postpone { plugin, after, reason } => {
+                ended(Outcome::Postponed { after, reason: format!("{plugin}: {reason}") }, None)
+            }
+            Decision::DeadLetter { plugin, reason } => {
+                let result = AttemptResult::GivenUp { error: format!("{plugin}: {reason}") };
+                ended(conclude(delivery, &result), Some(result))
+            }
+            Decision::Failed { plugin, error, lasting } => {
+                let result = AttemptResult::PluginFailed { error: format!("{plugin}: {error}"), lasting };
+                ended(conclude(delivery, &result), Some(result))
+            }
+        }
+    }
+}
+
+fn conclude(delivery: &Delivery, result: &AttemptResult) -> Outcome {
+    delivery.subscription.settings.retry.conclude(delivery.attempt, result, SystemTime::now(), fastrand::f64())
+}
