@@ -13,3 +13,6 @@ pub mod retry;
 pub mod secret;
 pub mod stored;
 pub mod subscription;
+
+// Edges: each knows one outside.
+pub mod plugin;
