@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Allocator;
+
 /// Which plugins there are and what they may use.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -22,6 +24,8 @@ pub struct Config {
     pub wait_max: Duration,
     /// Memory that each of the `calls_max` idle slots may keep, so that the next call finds it mapped.
     pub keep_bytes: usize,
+    /// Where the memory of instances comes from; `None` takes the best that this machine can have.
+    pub allocator: Option<Allocator>,
     /// Larger files are refused.
     pub file_bytes_max: u64,
 }
@@ -38,6 +42,7 @@ impl Config {
             calls_max: 64,
             wait_max: Duration::from_secs(10),
             keep_bytes: 2 << 20,
+            allocator: None,
             file_bytes_max: 32 << 20,
         }
     }

@@ -64,10 +64,11 @@ fn tick(engine: &EngineWeak) {
 }
 
 fn best(config: &Config, cache: Option<&Cache>) -> Result<(Engine, Allocator), Error> {
-    let mut candidates = vec![Allocator::Pool, Allocator::OnDemand];
-    if !swap_is_on() {
-        candidates.insert(0, Allocator::ScannedPool);
-    }
+    let candidates = match config.allocator {
+        Some(allocator) => vec![allocator],
+        None if swap_is_on() => vec![Allocator::Pool, Allocator::OnDemand],
+        None => vec![Allocator::ScannedPool, Allocator::Pool, Allocator::OnDemand],
+    };
     let mut reason = None;
     for allocator in candidates {
         match Engine::new(&engine_config(config, allocator, cache)) {
@@ -81,7 +82,7 @@ fn best(config: &Config, cache: Option<&Cache>) -> Result<(Engine, Allocator), E
             }
         }
     }
-    Err(Error::Engine(format!("{:#}", reason.expect("at least two were tried"))))
+    Err(Error::Engine(format!("{:#}", reason.expect("at least one was tried"))))
 }
 
 /// A written page that was swapped out is not found by the scan: the next call would read the last one's data.

@@ -25,8 +25,12 @@ impl Log {
         Log { plugin, lines_left: limits.log_lines_max, bytes_left: limits.log_bytes_max, dropped: 0 }
     }
 
+    fn is_full(&self) -> bool {
+        self.lines_left == 0 || self.bytes_left == 0
+    }
+
     fn write(&mut self, delivery: &str, level: log::Level, line: &str) {
-        if self.lines_left == 0 || self.bytes_left == 0 {
+        if self.is_full() {
             self.dropped += 1;
             return;
         }
@@ -67,16 +71,17 @@ impl log::Host for Sandbox {
             log::Level::Info => tracing::enabled!(target: TARGET, Level::INFO),
             log::Level::Warn | log::Level::Error => tracing::enabled!(target: TARGET, Level::WARN),
         };
-        Ok(taken && self.log.lines_left > 0)
+        Ok(taken && !self.log.is_full())
     }
 
     fn write(&mut self, level: log::Level, message: String, fields: Vec<(String, String)>) -> wasmtime::Result<()> {
+        if self.log.is_full() {
+            self.log.dropped += 1;
+            return Ok(());
+        }
         let mut line = message;
         for (name, value) in fields {
-            line.push(' ');
-            line.push_str(&name);
-            line.push('=');
-            line.push_str(&value);
+            line.extend([" ", &name, "=", &value]);
         }
         self.log.write(&self.input.call.event.id, level, &line);
         Ok(())

@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::sync::Mutex;
 
 use bytes::Bytes;
 
@@ -63,6 +64,34 @@ fn chain(names: &[&str], on_error: OnError) -> Vec<PluginUse> {
     let one =
         |name: &&str| PluginUse { name: (*name).to_owned(), settings: "{}".to_owned(), settings_revision: 1, on_error };
     names.iter().map(one).collect()
+}
+
+/// What is logged while it is the writer of the subscriber.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl tracing_subscriber::fmt::MakeWriter<'_> for Lines {
+    type Writer = Lines;
+
+    fn make_writer(&self) -> Lines {
+        self.clone()
+    }
 }
 
 async fn run(plugins: &Plugins, names: &[&str]) -> (Decision, Vec<Ending>) {
@@ -170,6 +199,39 @@ async fn a_trap_says_what_and_where() {
     let (ending, error, _) = failure(Fixture::of(&["recursion"]), "recursion").await;
     assert_eq!(ending, Ending::Trap);
     assert_eq!(error, "wasm trap: call stack exhausted in deeper < deeper < deeper");
+}
+
+#[tokio::test]
+async fn what_is_printed_is_logged_up_to_a_limit() {
+    let lines = Lines::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).with_ansi(false).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let (ending, _, _) = failure(Fixture::of(&["print"]), "print").await;
+    assert_eq!(ending, Ending::Cpu);
+    let log = lines.text();
+    let printed: Vec<_> = log.lines().filter(|line| line.contains("the sky  [31mis falling")).collect();
+    assert_eq!(printed.len(), Limits::default().log_lines_max);
+    for part in ["INFO weft::plugin", "plugin=\"print\"", "delivery=\"n-1\""] {
+        assert!(printed[0].contains(part), "{}", printed[0]);
+    }
+    assert!(log.contains("more log than is kept"), "{log}");
+}
+
+#[tokio::test]
+async fn every_allocator_serves() {
+    for allocator in [Allocator::ScannedPool, Allocator::Pool, Allocator::OnDemand] {
+        let fixture = Fixture::of(&["header", "memory", "loop"]).with(|config| config.allocator = Some(allocator));
+        let plugins = match Plugins::load(fixture.config.clone()).await {
+            Ok(plugins) => plugins,
+            // Not every kernel has it.
+            Err(Error::Engine(_)) if allocator == Allocator::ScannedPool => continue,
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(plugins.allocator(), allocator);
+        for (name, ending) in [("header", Ending::Deliver), ("memory", Ending::Memory), ("loop", Ending::Cpu)] {
+            assert_eq!(run(&plugins, &[name]).await.1, [ending], "{allocator:?}");
+        }
+    }
 }
 
 #[tokio::test]
