@@ -1,11 +1,45 @@
 //! Plugins: compiled `.wasm` files that decide on deliveries. Knows drafts and verdicts; knows nothing of queues or HTTP.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+use tracing::{info, warn};
 
 use crate::attempt::Lasting;
 use crate::event::Event;
 use crate::request::Draft;
+use crate::subscription::{OnError, PluginUse};
+
+mod call;
+mod config;
+mod console;
+mod contract;
+mod delivery;
+mod ending;
+mod engine;
+mod load;
+mod log;
+mod registry;
+mod sandbox;
+mod text;
+
+pub use config::{Config, Limits, Named};
+pub use ending::{Ending, PluginReport};
+pub use engine::Allocator;
+pub use load::{Refusal, State, Status};
+
+use call::Slots;
+use contract::types::Verdict;
+use ending::Failure;
+use load::{Loaded, Loader};
+use sandbox::Input;
+use text::clean;
+
+/// Of a verdict's reason.
+const REASON_BYTES_MAX: usize = 1024;
+/// A plugin can postpone a delivery by no more.
+const POSTPONE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a chain is told about a delivery: this, the draft and its own settings, and nothing more.
 #[derive(Debug, Clone)]
@@ -65,3 +99,169 @@ pub enum Decision {
         lasting: Lasting,
     },
 }
+
+/// Why there are no plugins at all. A bad file is not among the reasons: see [`Status`].
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The engine does not start on this machine.
+    #[error("the plugin engine does not start: {0}")]
+    Engine(String),
+    /// The thread that interrupts plugins cannot be started.
+    #[error("the plugin engine has no clock: {0}")]
+    Clock(#[source] std::io::Error),
+    /// The directory for compiled code cannot be used.
+    #[error("plugins.cache_dir {dir}: {error}")]
+    Cache {
+        /// Which.
+        dir: String,
+        /// Why.
+        error: String,
+    },
+    /// The plugins' directory is there and cannot be read.
+    #[error("plugins.dir {dir}: {error}")]
+    Dir {
+        /// Which.
+        dir: String,
+        /// Why.
+        #[source]
+        error: std::io::Error,
+    },
+}
+
+/// The plugins of one host.
+pub struct Plugins {
+    slots: Slots,
+    allocator: Allocator,
+    loaded: HashMap<Arc<str>, Arc<Loaded>>,
+    statuses: Vec<Status>,
+}
+
+impl Plugins {
+    /// Reads the directory and compiles what is in it, off the async threads. A bad file stops no other: it is listed with
+    /// the reason. A directory that is not there is an empty one.
+    pub async fn load(config: Config) -> Result<Plugins, Error> {
+        tokio::task::spawn_blocking(move || Plugins::load_blocking(config)).await.expect("loading does not panic")
+    }
+
+    fn load_blocking(config: Config) -> Result<Plugins, Error> {
+        let (engine, allocator) = engine::start(&config)?;
+        let slots = Slots::new(engine.clone(), config.calls_max, config.wait_max);
+        let dir = config.dir.display().to_string();
+        let loader = Loader::new(engine, config).map_err(|error| Error::Engine(format!("{error:#}")))?;
+        let found = match loader.load_all() {
+            Ok(found) => found,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                info!(dir, "no such directory, so there are no plugins");
+                Vec::new()
+            }
+            Err(error) => return Err(Error::Dir { dir, error }),
+        };
+        let mut loaded = HashMap::new();
+        let mut statuses = Vec::new();
+        for (status, plugin) in found {
+            note(&status);
+            loaded.extend(plugin.map(|plugin| (Arc::clone(&plugin.name), Arc::new(plugin))));
+            statuses.push(status);
+        }
+        Ok(Plugins { slots, allocator, loaded, statuses })
+    }
+
+    /// All files that were found, by name.
+    #[must_use]
+    pub fn list(&self) -> Vec<Status> {
+        self.statuses.clone()
+    }
+
+    /// Where the memory of instances comes from.
+    #[must_use]
+    pub fn allocator(&self) -> Allocator {
+        self.allocator
+    }
+
+    /// Runs a chain: each plugin sees the edits of those before it, and the first verdict other than `deliver` ends it.
+    /// Dropping the future ends the call that is going on.
+    pub async fn run(&self, chain: &[PluginUse], call: Call, draft: Draft) -> (Decision, Vec<PluginReport>) {
+        let call = Arc::new(call);
+        let mut draft = draft;
+        let mut plugins = Vec::with_capacity(chain.len());
+        let mut reports = Vec::with_capacity(chain.len());
+        for step in chain {
+            let began = Instant::now();
+            let (answer, left) = self.step(step, &call, draft).await;
+            draft = left;
+            let (plugin, ending) = (step.name.clone(), Ending::of(&answer));
+            reports.push(PluginReport { plugin, ending, duration: began.elapsed() });
+            match answer.map_or_else(|failure| judge(step, &call, failure), |verdict| decide(step, verdict)) {
+                Some(decision) => return (decision, reports),
+                None if ending == Ending::Deliver => plugins.extend(self.tag(&step.name)),
+                None => {}
+            }
+        }
+        (Decision::Deliver { draft, plugins }, reports)
+    }
+
+    async fn step(&self, step: &PluginUse, call: &Arc<Call>, draft: Draft) -> (Result<Verdict, Failure>, Draft) {
+        let Some(plugin) = self.loaded.get(step.name.as_str()) else {
+            return (Err(Failure::new(Ending::Missing, self.why_missing(&step.name))), draft);
+        };
+        let input = Input {
+            call: Arc::clone(call),
+            draft,
+            settings: step.settings.clone(),
+            settings_revision: step.settings_revision,
+        };
+        self.slots.call(plugin, input).await
+    }
+
+    fn tag(&self, name: &str) -> Option<String> {
+        self.loaded.get(name).map(|plugin| plugin.tag.clone())
+    }
+
+    fn why_missing(&self, name: &str) -> String {
+        match self.statuses.iter().find(|status| status.name == name).map(|status| &status.state) {
+            Some(State::Refused(refusal)) => format!("it was refused: {refusal}"),
+            Some(State::Ready) | None => "there is no such plugin".to_owned(),
+        }
+    }
+}
+
+fn note(status: &Status) {
+    let (plugin, digest, size) = (&status.name, &status.digest, status.size);
+    match &status.state {
+        State::Ready => info!(plugin, digest, size, compile = ?status.compile, "plugin ready"),
+        State::Refused(refusal) => warn!(plugin, digest, size, %refusal, "plugin refused"),
+    }
+}
+
+/// What a verdict means for the chain; `None` goes on.
+fn decide(step: &PluginUse, verdict: Verdict) -> Option<Decision> {
+    let plugin = step.name.clone();
+    let reason = |text: String| clean(&text, REASON_BYTES_MAX);
+    match verdict {
+        Verdict::Deliver => None,
+        Verdict::Drop(text) => Some(Decision::Drop { plugin, reason: reason(text) }),
+        Verdict::Postpone(wish) => {
+            let after = Duration::from_millis(wish.delay_ms.into()).min(POSTPONE_MAX);
+            Some(Decision::Postpone { plugin, after, reason: reason(wish.reason) })
+        }
+        Verdict::DeadLetter(text) => Some(Decision::DeadLetter { plugin, reason: reason(text) }),
+    }
+}
+
+/// What a failure means for the chain; `None` goes on.
+fn judge(step: &PluginUse, call: &Call, failure: Failure) -> Option<Decision> {
+    let plugin = step.name.clone();
+    let (lasting, error) = (failure.lasting(), failure.error);
+    match step.on_error {
+        OnError::Retry => Some(Decision::Failed { plugin, error, lasting }),
+        OnError::Drop => Some(Decision::Drop { plugin, reason: format!("the plugin failed: {error}") }),
+        OnError::Deliver => {
+            // Nothing else would tell that it failed.
+            warn!(plugin, delivery = call.event.id, error, "delivering without this plugin");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

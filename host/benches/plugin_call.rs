@@ -1,0 +1,109 @@
+//! What one call of a plugin costs, with a fresh instance: `cargo bench --bench plugin_call [-- FILE.wasm …]`.
+//! Without a file the guest is `tests/fixtures/copy-field.wat`: two JSON reads and one header set, 1 KiB of body.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use weft::event::{BodyForm, Event, Notification};
+use weft::plugin::{Call, Config, Decision, Plugins};
+use weft::request::Draft;
+use weft::subscription::{OnError, PluginUse};
+
+const BODY_BYTES: usize = 1024;
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// Calls between two looks at the clock.
+const BATCH: usize = 1000;
+const MEASURED: Duration = Duration::from_millis(700);
+
+fn main() -> Result<()> {
+    let files: Vec<PathBuf> =
+        std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).map(PathBuf::from).collect();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/copy-field.wat");
+    for file in if files.is_empty() { vec![fixture] } else { files } {
+        measure(&file).with_context(|| file.display().to_string())?;
+    }
+    Ok(())
+}
+
+fn measure(file: &Path) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    std::fs::write(dir.path().join("guest.wasm"), wat::parse_file(file)?)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
+    let plugins = Arc::new(runtime.block_on(Plugins::load(Config::new(dir.path())))?);
+    let status = plugins.list().remove(0);
+    println!("{}: {} bytes, {:?}, compiled in {:?}", file.display(), status.size, status.state, status.compile);
+    println!("  allocator: {}", plugins.allocator().name());
+
+    let one = runtime.block_on(spawn(&runtime, &plugins))??;
+    println!("  fresh instance, one thread: {:.2} µs per call, {:.0} calls/s", micros(one.best), one.per_second);
+    let (left, right) = (spawn(&runtime, &plugins), spawn(&runtime, &plugins));
+    let both = runtime.block_on(left)??.per_second + runtime.block_on(right)??.per_second;
+    println!("  fresh instance, two threads: {both:.0} calls/s, {:.2} times one", both / one.per_second);
+    Ok(())
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+struct Measured {
+    /// Per call, of the fastest batch.
+    best: Duration,
+    per_second: f64,
+}
+
+fn spawn(runtime: &tokio::runtime::Runtime, plugins: &Arc<Plugins>) -> tokio::task::JoinHandle<Result<Measured>> {
+    runtime.spawn(call_for_a_while(Arc::clone(plugins)))
+}
+
+/// Only the calls are measured: each has an event of its own that nobody has looked into.
+async fn call_for_a_while(plugins: Arc<Plugins>) -> Result<Measured> {
+    let chain = [PluginUse {
+        name: "guest".to_owned(),
+        settings: "{}".to_owned(),
+        settings_revision: 1,
+        on_error: OnError::Retry,
+    }];
+    let (mut best, mut total, mut calls) = (Duration::MAX, Duration::ZERO, 0_u32);
+    while total < MEASURED {
+        let inputs = (0..BATCH).map(|_| input()).collect::<Result<Vec<_>>>()?;
+        let began = Instant::now();
+        for (call, draft) in inputs {
+            let (decision, _) = plugins.run(&chain, call, draft).await;
+            ensure!(matches!(decision, Decision::Deliver { .. }), "{decision:?}");
+        }
+        let took = began.elapsed();
+        best = best.min(took / u32::try_from(BATCH)?);
+        total += took;
+        calls += u32::try_from(BATCH)?;
+    }
+    Ok(Measured { best, per_second: f64::from(calls) / total.as_secs_f64() })
+}
+
+fn input() -> Result<(Call, Draft)> {
+    let event = event()?;
+    let draft = Draft::new(Arc::clone(&event), BODY_BYTES_MAX);
+    let call = Call {
+        event,
+        subscription_id: "sub-67890".into(),
+        destination: "https://smo.example.com".into(),
+        run: 0,
+        now: SystemTime::UNIX_EPOCH,
+    };
+    Ok((call, draft))
+}
+
+/// An O2-IMS notification as the gateway writes it, with extensions up to [`BODY_BYTES`].
+fn event() -> Result<Arc<Event>> {
+    let head = r#"{"subscriptionId":"sub-67890","notificationEventType":"o2ims.Resource.Created","objectRef":"/o2ims-infrastructureInventory/v1/resources/node-1","resourceTypeId":"k8s-node","resourcePoolId":"pool-1","globalResourceId":"node-1","timestamp":"2026-01-08T10:30:00Z","notificationId":"notif-12345","extensions":{"#;
+    let mut json = head.to_owned();
+    while json.len() < BODY_BYTES - 40 {
+        json.push_str(&format!(r#""label-{}":"value-{}","#, json.len(), json.len()));
+    }
+    json.push_str(r#""last":[1,2.5,null,true]}}"#);
+    let notification = Notification::parse(Bytes::from(json), BodyForm::WithoutCallback, String::new)?;
+    Ok(Arc::new(notification.event))
+}

@@ -1,0 +1,83 @@
+//! One call of one plugin, in an instance of its own that is gone afterwards.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use wasmtime::component::Resource;
+use wasmtime::{Engine, Store};
+
+use super::contract::types::{self, Verdict};
+use super::ending::{Ending, Failure};
+use super::load::Loaded;
+use super::sandbox::{Input, Sandbox};
+use crate::request::Draft;
+
+/// Where calls happen: the engine and its slots.
+pub(super) struct Slots {
+    engine: Engine,
+    /// As many as the pool has slots: an exhausted pool fails instead of waiting.
+    permits: Semaphore,
+    wait_max: Duration,
+}
+
+impl Slots {
+    pub(super) fn new(engine: Engine, calls_max: u32, wait_max: Duration) -> Slots {
+        Slots { engine, permits: Semaphore::new(calls_max.max(1) as usize), wait_max }
+    }
+
+    /// Calls `plugin`. Returns the draft with its edits if the verdict is `deliver`, and as it was otherwise. Dropping the
+    /// future ends the call.
+    pub(super) async fn call(&self, plugin: &Loaded, input: Input) -> (Result<Verdict, Failure>, Draft) {
+        // Declared before the store, so that the slot is empty when the next call gets the permit.
+        let permit = tokio::time::timeout(self.wait_max, self.permits.acquire()).await;
+        let Ok(permit) = permit else {
+            let error = format!("no slot became free within {:?}", self.wait_max);
+            return (Err(Failure::new(Ending::Busy, error)), input.draft);
+        };
+        let permit = permit.expect("the slots are never closed");
+        let time_max = plugin.limits.time_max;
+        let mut store = self.store(plugin, input);
+        let answer = tokio::time::timeout(time_max, handle(&mut store, plugin)).await;
+        let mut sandbox = store.into_data();
+        drop(permit);
+        let answer = match answer {
+            Ok(Ok(Ok(verdict))) => Ok(verdict),
+            Ok(Ok(Err(types::Failure::Transient(error)))) => Err(Failure::new(Ending::Transient, error)),
+            Ok(Ok(Err(types::Failure::Permanent(error)))) => Err(Failure::new(Ending::Permanent, error)),
+            Ok(Err(error)) => Err(Failure::of(&error, &sandbox)),
+            Err(_) => Err(Failure::new(Ending::Time, format!("it took longer than time_max, {time_max:?}"))),
+        };
+        sandbox.flush_log();
+        let draft = match (&answer, sandbox.edited) {
+            (Ok(Verdict::Deliver), Some(edited)) => edited,
+            _ => sandbox.input.draft,
+        };
+        (answer, draft)
+    }
+
+    fn store(&self, plugin: &Loaded, input: Input) -> Store<Sandbox> {
+        let sandbox = Sandbox::new(input, &plugin.limits, Arc::clone(&plugin.name));
+        let mut store = Store::new(&self.engine, sandbox);
+        store.limiter(|sandbox| &mut sandbox.limiter);
+        store.set_hostcall_fuel(plugin.limits.hostcall_bytes_max);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(Sandbox::tick);
+        store
+    }
+
+    #[cfg(test)]
+    pub(super) fn are_all_free(&self, calls_max: u32) -> bool {
+        let free = self
+            .engine
+            .pooling_allocator_metrics()
+            .is_none_or(|pool| (pool.component_instances(), pool.memories(), pool.stacks()) == (0, 0, 0));
+        free && self.permits.available_permits() == calls_max as usize
+    }
+}
+
+async fn handle(store: &mut Store<Sandbox>, plugin: &Loaded) -> wasmtime::Result<Result<Verdict, types::Failure>> {
+    let instance = plugin.pre.instantiate_async(&mut *store).await?;
+    // There is one delivery in a store, so its number says nothing.
+    instance.weft_plugin_filter().call_handle(store, Resource::new_own(0)).await
+}

@@ -1,0 +1,121 @@
+//! What the operator may set about plugins, with the defaults.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Allocator;
+
+/// Which plugins there are and what they may use.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Every `.wasm` file in it is a plugin.
+    pub dir: PathBuf,
+    /// Where compiled code is kept from one start to the next; `None` compiles at every start. It is native code: nobody
+    /// but this user may write there.
+    pub cache_dir: Option<PathBuf>,
+    /// Of every plugin that has no limits of its own.
+    pub limits: Limits,
+    /// What is different for single plugins.
+    pub named: HashMap<String, Named>,
+    /// Calls at once, over all plugins.
+    pub calls_max: u32,
+    /// How long a call waits for its turn when there are more.
+    pub wait_max: Duration,
+    /// Memory that each of the `calls_max` idle slots may keep, so that the next call finds it mapped.
+    pub keep_bytes: usize,
+    /// Where the memory of instances comes from; `None` takes the best that this machine can have.
+    pub allocator: Option<Allocator>,
+    /// Larger files are refused.
+    pub file_bytes_max: u64,
+}
+
+impl Config {
+    /// The defaults, for the plugins in this directory.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Config {
+        Config {
+            dir: dir.into(),
+            cache_dir: None,
+            limits: Limits::default(),
+            named: HashMap::new(),
+            calls_max: 64,
+            wait_max: Duration::from_secs(10),
+            keep_bytes: 2 << 20,
+            allocator: None,
+            file_bytes_max: 32 << 20,
+        }
+    }
+
+    /// The limits of one plugin.
+    pub(super) fn limits_of(&self, name: &str) -> Limits {
+        let mut limits = self.limits.clone();
+        if let Some(named) = self.named.get(name) {
+            limits.memory_max = named.memory_max.unwrap_or(limits.memory_max);
+            limits.cpu_max = named.cpu_max.unwrap_or(limits.cpu_max);
+            limits.time_max = named.time_max.unwrap_or(limits.time_max);
+        }
+        limits
+    }
+
+    /// The most memory that any plugin may have.
+    pub(super) fn memory_max(&self) -> u64 {
+        let named = self.named.values().filter_map(|named| named.memory_max);
+        named.fold(self.limits.memory_max, u64::max)
+    }
+}
+
+/// What one call may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of memory of an instance.
+    pub memory_max: u64,
+    /// Running time, counted in steps of a millisecond.
+    pub cpu_max: Duration,
+    /// Time from start to verdict, waiting included.
+    pub time_max: Duration,
+    /// Elements of all its tables.
+    pub table_elements_max: usize,
+    /// Host resources held at once.
+    pub handles_max: usize,
+    /// Bytes that one call of a host function may carry from the plugin to the host.
+    pub hostcall_bytes_max: usize,
+    /// Pointers that one `json-many` may ask for.
+    pub pointers_max: usize,
+    /// Bytes that one `json-many` may answer.
+    pub json_bytes_max: usize,
+    /// Lines of log, what it prints included.
+    pub log_lines_max: usize,
+    /// Bytes of log, what it prints included.
+    pub log_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            memory_max: 64 << 20,
+            cpu_max: Duration::from_millis(50),
+            time_max: Duration::from_millis(500),
+            table_elements_max: 100_000,
+            handles_max: 256,
+            hostcall_bytes_max: 4 << 20,
+            pointers_max: 256,
+            json_bytes_max: 4 << 20,
+            log_lines_max: 32,
+            log_bytes_max: 4096,
+        }
+    }
+}
+
+/// What is different for one plugin.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Instead of [`Limits::memory_max`].
+    pub memory_max: Option<u64>,
+    /// Instead of [`Limits::cpu_max`].
+    pub cpu_max: Option<Duration>,
+    /// Instead of [`Limits::time_max`].
+    pub time_max: Option<Duration>,
+    /// SHA-256 of the file in hex; any other content is refused.
+    pub sha256: Option<String>,
+}

@@ -1,0 +1,157 @@
+//! How a call of a plugin ends: with a verdict, or in one of a closed list of ways to fail.
+
+use std::time::Duration;
+
+use wasmtime::{Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use super::contract::types::Verdict;
+use super::sandbox::{OutOfTime, Sandbox};
+use super::text::clean;
+use crate::attempt::Lasting;
+
+/// Of an error's text.
+const ERROR_BYTES_MAX: usize = 1024;
+/// Of what the plugin printed, in an error's text.
+const PRINTED_BYTES_MAX: usize = 512;
+/// Frames of a trap that its error names.
+const FRAMES_MAX: usize = 3;
+
+/// How a call ended, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ending {
+    /// Verdict `deliver`.
+    Deliver,
+    /// Verdict `drop`.
+    Drop,
+    /// Verdict `postpone`.
+    Postpone,
+    /// Verdict `dead-letter`.
+    DeadLetter,
+    /// The plugin said that it failed for now.
+    Transient,
+    /// The plugin said that it failed for good.
+    Permanent,
+    /// It crashed.
+    Trap,
+    /// It called `exit`.
+    Exit,
+    /// It ran longer than `cpu_max`.
+    Cpu,
+    /// It took longer than `time_max`.
+    Time,
+    /// It asked for more memory than `memory_max` and could not do without.
+    Memory,
+    /// There is no plugin of that name, or its file was refused.
+    Missing,
+    /// Too many other calls were going on.
+    Busy,
+}
+
+impl Ending {
+    /// All there are.
+    pub const ALL: [Ending; 13] = [
+        Ending::Deliver,
+        Ending::Drop,
+        Ending::Postpone,
+        Ending::DeadLetter,
+        Ending::Transient,
+        Ending::Permanent,
+        Ending::Trap,
+        Ending::Exit,
+        Ending::Cpu,
+        Ending::Time,
+        Ending::Memory,
+        Ending::Missing,
+        Ending::Busy,
+    ];
+
+    /// Its name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Ending::Deliver => "deliver",
+            Ending::Drop => "drop",
+            Ending::Postpone => "postpone",
+            Ending::DeadLetter => "dead-letter",
+            Ending::Transient => "transient",
+            Ending::Permanent => "permanent",
+            Ending::Trap => "trap",
+            Ending::Exit => "exit",
+            Ending::Cpu => "cpu",
+            Ending::Time => "time",
+            Ending::Memory => "memory",
+            Ending::Missing => "missing",
+            Ending::Busy => "busy",
+        }
+    }
+
+    pub(super) fn of(answer: &Result<Verdict, Failure>) -> Ending {
+        match answer {
+            Ok(Verdict::Deliver) => Ending::Deliver,
+            Ok(Verdict::Drop(_)) => Ending::Drop,
+            Ok(Verdict::Postpone(_)) => Ending::Postpone,
+            Ok(Verdict::DeadLetter(_)) => Ending::DeadLetter,
+            Err(failure) => failure.ending,
+        }
+    }
+}
+
+/// One call of a plugin, for metrics.
+#[derive(Debug, Clone)]
+pub struct PluginReport {
+    /// Which plugin.
+    pub plugin: String,
+    /// What came of it.
+    pub ending: Ending,
+    /// From asking for it to its end.
+    pub duration: Duration,
+}
+
+/// Why there is no verdict.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub ending: Ending,
+    pub error: String,
+}
+
+impl Failure {
+    pub(super) fn new(ending: Ending, error: impl AsRef<str>) -> Failure {
+        Failure { ending, error: clean(error.as_ref(), ERROR_BYTES_MAX) }
+    }
+
+    /// Whether trying again may help: only the plugin itself can know that it will not.
+    pub(super) fn lasting(&self) -> Lasting {
+        if self.ending == Ending::Permanent { Lasting::Permanent } else { Lasting::Transient }
+    }
+
+    /// Finds out why a call broke off.
+    pub(super) fn of(error: &wasmtime::Error, sandbox: &Sandbox) -> Failure {
+        let limits = &sandbox.limits;
+        if error.is::<OutOfTime>() {
+            return Failure::new(Ending::Cpu, format!("it ran longer than cpu_max, {:?}", limits.cpu_max));
+        }
+        if let Some(I32Exit(code)) = error.downcast_ref() {
+            return Failure::new(Ending::Exit, with_printed(format!("it called exit({code})"), sandbox));
+        }
+        if sandbox.limiter.refused {
+            let error = format!("it needs more than memory_max, {} bytes: {}", limits.memory_max, in_words(error));
+            return Failure::new(Ending::Memory, error);
+        }
+        Failure::new(Ending::Trap, with_printed(in_words(error), sandbox))
+    }
+}
+
+/// The cause and where it happened.
+fn in_words(error: &wasmtime::Error) -> String {
+    let cause = error.downcast_ref::<Trap>().map_or_else(|| error.root_cause().to_string(), ToString::to_string);
+    let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
+    let names: Vec<_> = frames.iter().filter_map(|frame| frame.func_name()).take(FRAMES_MAX).collect();
+    if names.is_empty() { cause } else { format!("{cause} in {}", names.join(" < ")) }
+}
+
+/// A panic's message is on standard error and nowhere else.
+fn with_printed(error: String, sandbox: &Sandbox) -> String {
+    let printed = clean(&sandbox.printed(), PRINTED_BYTES_MAX);
+    if printed.is_empty() { error } else { format!("{error}; it printed: {printed}") }
+}

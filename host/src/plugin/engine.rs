@@ -1,0 +1,161 @@
+//! The engine: how plugins are compiled and where their memory comes from. One per [`Plugins`](super::Plugins).
+
+use std::num::NonZeroUsize;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::time::Duration;
+
+use tracing::info;
+use wasmtime::{
+    Cache, CacheConfig, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy,
+};
+
+use super::{Config, Error};
+
+/// How often a running plugin is interrupted: the step in which running time is counted.
+pub(super) const TICK: Duration = Duration::from_millis(1);
+
+/// What a slot keeps where clearing it means writing all of it.
+const KEEP_WITHOUT_SCAN: usize = 64 << 10;
+const TABLE_KEEP: usize = 64 << 10;
+/// A memory has at most 32-bit addresses.
+const MEMORY_MAX: u64 = 4 << 30;
+const PAGE: u64 = 64 << 10;
+
+/// Where the memory of plugin instances comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allocator {
+    /// From a pool; after a call the kernel says which pages were written, and only those are cleared.
+    ScannedPool,
+    /// From a pool; after a call a part is cleared and the rest given back to the kernel.
+    Pool,
+    /// Mapped for each call. Slow: for machines where address space is limited.
+    OnDemand,
+}
+
+impl Allocator {
+    /// Its name in logs and status.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Allocator::ScannedPool => "scanned-pool",
+            Allocator::Pool => "pool",
+            Allocator::OnDemand => "on-demand",
+        }
+    }
+}
+
+/// Makes the engine with the best allocator this machine can have, and starts its clock.
+pub(super) fn start(config: &Config) -> Result<(Engine, Allocator), Error> {
+    let cache = config.cache_dir.as_deref().map(open_cache).transpose()?;
+    let (engine, allocator) = best(config, cache.as_ref())?;
+    let weak = engine.weak();
+    std::thread::Builder::new().name("weft-plugin-tick".to_owned()).spawn(move || tick(&weak)).map_err(Error::Clock)?;
+    Ok((engine, allocator))
+}
+
+/// A thread of its own: as a task it would wait behind the very plugins it is to interrupt. Ends with the engine.
+fn tick(engine: &EngineWeak) {
+    while let Some(engine) = engine.upgrade() {
+        engine.increment_epoch();
+        drop(engine);
+        std::thread::sleep(TICK);
+    }
+}
+
+fn best(config: &Config, cache: Option<&Cache>) -> Result<(Engine, Allocator), Error> {
+    let candidates = match config.allocator {
+        Some(allocator) => vec![allocator],
+        None if swap_is_on() => vec![Allocator::Pool, Allocator::OnDemand],
+        None => vec![Allocator::ScannedPool, Allocator::Pool, Allocator::OnDemand],
+    };
+    let mut reason = None;
+    for allocator in candidates {
+        match Engine::new(&engine_config(config, allocator, cache)) {
+            Ok(engine) => {
+                info!(allocator = allocator.name(), "plugin engine started");
+                return Ok((engine, allocator));
+            }
+            Err(error) => {
+                info!(allocator = allocator.name(), reason = format!("{error:#}"), "not available here");
+                reason = Some(error);
+            }
+        }
+    }
+    Err(Error::Engine(format!("{:#}", reason.expect("at least one was tried"))))
+}
+
+/// A written page that was swapped out is not found by the scan: the next call would read the last one's data.
+fn swap_is_on() -> bool {
+    std::fs::read_to_string("/proc/swaps").is_ok_and(|table| table.lines().count() > 1)
+}
+
+fn engine_config(config: &Config, allocator: Allocator, cache: Option<&Cache>) -> wasmtime::Config {
+    let mut engine = wasmtime::Config::new();
+    engine
+        .strategy(Strategy::Cranelift)
+        .epoch_interruption(true)
+        // Halves the cost of a call, and nothing here speaks preview 3.
+        .concurrency_support(false)
+        .gc_support(false)
+        .wasm_memory64(false)
+        .wasm_relaxed_simd(false)
+        .max_wasm_stack(512 << 10)
+        // The difference is what host functions may use.
+        .async_stack_size(1 << 20)
+        .memory_init_cow(true)
+        // Images of JavaScript and Python guests are larger than the default's 16 MiB.
+        .memory_guaranteed_dense_image_size(64 << 20)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(32))
+        .cache(cache.cloned());
+    match allocator {
+        Allocator::ScannedPool => {
+            engine.allocation_strategy(pool(config, Enabled::Yes, config.keep_bytes));
+        }
+        Allocator::Pool => {
+            let keep = config.keep_bytes.min(KEEP_WITHOUT_SCAN);
+            engine.allocation_strategy(pool(config, Enabled::No, keep));
+        }
+        Allocator::OnDemand => {
+            engine.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+        }
+    }
+    engine
+}
+
+fn pool(config: &Config, scan: Enabled, keep: usize) -> InstanceAllocationStrategy {
+    let calls = config.calls_max.max(1);
+    let memory_max = usize::try_from(config.memory_max().clamp(PAGE, MEMORY_MAX)).unwrap_or(usize::MAX);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(calls)
+        .total_stacks(calls)
+        // Measured: 3 core instances for Rust, 14 for Python; 2 tables; one memory.
+        .total_core_instances(calls.saturating_mul(32))
+        .max_core_instances_per_component(32)
+        .total_memories(calls.saturating_mul(2))
+        .max_memories_per_component(2)
+        .total_tables(calls.saturating_mul(8))
+        .max_tables_per_component(8)
+        .max_tables_per_module(8)
+        .max_memories_per_module(2)
+        .table_elements(config.limits.table_elements_max)
+        .max_core_instance_size(1 << 20)
+        .max_component_instance_size(2 << 20)
+        .max_memory_size(memory_max)
+        .max_unused_warm_slots(calls)
+        .linear_memory_keep_resident(keep)
+        .table_keep_resident(keep.min(TABLE_KEEP))
+        .decommit_batch_size(16)
+        .pagemap_scan(scan);
+    InstanceAllocationStrategy::Pooling(pool)
+}
+
+/// Native code comes out of there, so nobody else may get in.
+fn open_cache(dir: &Path) -> Result<Cache, Error> {
+    let failed = |error: String| Error::Cache { dir: dir.display().to_string(), error };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| failed(error.to_string()))?;
+    let dir = dir.canonicalize().map_err(|error| failed(error.to_string()))?;
+    let mut config = CacheConfig::new();
+    config.with_directory(dir);
+    Cache::new(config).map_err(|error| failed(format!("{error:#}")))
+}
