@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 use crate::health::Health;
-use crate::plugin::Status;
+use crate::plugin::{State as PluginState, Status};
 use crate::queue::{self, Queue};
 use crate::telemetry::Telemetry;
 pub use auth::{Role, Token, TokenSecret};
@@ -91,8 +91,40 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.telemetry.text())
 }
 
-async fn plugins(State(admin): State<Arc<Admin>>) -> Json<Vec<Status>> {
-    Json(admin.plugins.clone())
+/// A plugin's file, as `/v1/plugins` shows it.
+#[derive(Serialize)]
+struct Plugin {
+    name: String,
+    file: String,
+    sha256: String,
+    size: u64,
+    /// `ready` or `refused`.
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+    imports: Vec<String>,
+}
+
+impl Plugin {
+    fn of(status: &Status) -> Plugin {
+        let (state, why) = match &status.state {
+            PluginState::Ready => ("ready", None),
+            PluginState::Refused(refusal) => ("refused", Some(refusal.to_string())),
+        };
+        Plugin {
+            name: status.name.clone(),
+            file: status.file.display().to_string(),
+            sha256: status.digest.clone(),
+            size: status.size,
+            state,
+            why,
+            imports: status.imports.clone(),
+        }
+    }
+}
+
+async fn plugins(State(admin): State<Arc<Admin>>) -> Json<Vec<Plugin>> {
+    Json(admin.plugins.iter().map(Plugin::of).collect())
 }
 
 /// An answer that says what is wrong: `{"error": "…"}`.

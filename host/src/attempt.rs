@@ -121,9 +121,10 @@ impl AttemptResult {
     pub fn status(&self) -> Option<StatusCode> {
         match self {
             AttemptResult::Answered { status, .. } => Some(*status),
-            AttemptResult::Unanswered { .. } | AttemptResult::Blocked { .. } | AttemptResult::PluginFailed { .. } => {
-                None
-            }
+            AttemptResult::Unanswered { .. }
+            | AttemptResult::Blocked { .. }
+            | AttemptResult::PluginFailed { .. }
+            | AttemptResult::GivenUp { .. } => None,
         }
     }
 

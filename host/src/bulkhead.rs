@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 
 /// Counts attempts under way.
 #[derive(Debug, Default)]
-pub struct Bulkhead {
+pub(crate) struct Bulkhead {
     under_way: Mutex<HashMap<Arc<str>, usize>>,
 }
 
 /// An attempt under way; counted until dropped.
 #[derive(Debug)]
-pub struct Place<'a> {
+pub(crate) struct Place<'a> {
     bulkhead: &'a Bulkhead,
     id: Arc<str>,
 }
@@ -19,7 +19,7 @@ pub struct Place<'a> {
 impl Bulkhead {
     /// A place among at most `max` for this subscription; `None` if all are taken.
     #[must_use]
-    pub fn enter(&self, id: &Arc<str>, max: usize) -> Option<Place<'_>> {
+    pub(crate) fn enter(&self, id: &Arc<str>, max: usize) -> Option<Place<'_>> {
         let mut under_way = self.under_way.lock().expect("no holder of this lock can panic");
         let count = under_way.entry(Arc::clone(id)).or_default();
         if *count >= max {

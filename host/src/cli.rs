@@ -78,7 +78,11 @@ struct ConfigArgs {
 impl ConfigArgs {
     /// File, then environment, then flags.
     fn load(&self) -> Result<Config, Mistakes> {
-        let flags = [("WEFT_QUEUE__URL", &self.queue), ("WEFT_ADMIN__LISTEN", &self.listen), ("WEFT_PLUGINS__DIR", &self.plugins)];
+        let flags = [
+            ("WEFT_QUEUE__URL", &self.queue),
+            ("WEFT_ADMIN__LISTEN", &self.listen),
+            ("WEFT_PLUGINS__DIR", &self.plugins),
+        ];
         let given = flags.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)));
         Config::load(self.config.as_deref(), std::env::vars().chain(given))
     }

@@ -14,7 +14,6 @@ use crate::config::{self, Config, Mistakes};
 use crate::health::Health;
 use crate::host::{self, Limits, Parts};
 use crate::plugin::{self, Plugins};
-use crate::queue::embedded::Embedded;
 use crate::queue::redis::{Claiming, Keys, Redis};
 use crate::queue::{self, Queue};
 use crate::sender::{self, Guard, Sender};
@@ -127,7 +126,7 @@ async fn warn_of_dangers(queue: &dyn Queue) {
 
 fn open_queue(config: &config::Queue) -> Result<Arc<dyn Queue>, queue::Error> {
     if let Some(directory) = config.url.strip_prefix("embedded:") {
-        return Ok(Arc::new(Embedded::open(&PathBuf::from(directory), config.claim_idle)?));
+        return Err(queue::Error::BadUrl(PathBuf::from(directory).display().to_string()));
     }
     let keys = Keys {
         events: config.events.clone(),
@@ -136,11 +135,8 @@ fn open_queue(config: &config::Queue) -> Result<Arc<dyn Queue>, queue::Error> {
         dead_letters: config.dead_letters.clone(),
         group: config.group.clone(),
     };
-    let claiming = Claiming {
-        idle: config.claim_idle,
-        claims_max: config.max_claims,
-        adopt_older_than: config.adopt_older_than,
-    };
+    let claiming =
+        Claiming { idle: config.claim_idle, claims_max: config.max_claims, adopt_older_than: config.adopt_older_than };
     Ok(Arc::new(Redis::new(&config.url, keys, claiming)?))
 }
 
@@ -160,5 +156,10 @@ pub(crate) fn plugin_config(config: &config::Plugins) -> plugin::Config {
         };
         (name.clone(), overrides)
     });
-    plugin::Config { dir: config.dir.clone(), limits, named: named.collect(), cache_dir: config.cache_dir.clone() }
+    plugin::Config {
+        limits,
+        named: named.collect(),
+        cache_dir: config.cache_dir.clone(),
+        ..plugin::Config::new(&config.dir)
+    }
 }

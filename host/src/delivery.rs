@@ -64,7 +64,7 @@ pub struct Identity {
 /// What decoding takes beside the entry.
 pub struct Context<'a> {
     /// What is on record for a subscription id.
-    pub settings: &'a dyn Fn(&str) -> Arc<Settings>,
+    pub settings: &'a (dyn Fn(&str) -> Arc<Settings> + Sync),
     /// What of an event becomes the body.
     pub body: BodyForm,
     /// Larger events and bodies are refused.
@@ -150,7 +150,9 @@ impl Delivery {
 
     fn dead(&self, reason: DeadReason, result: Option<&AttemptResult>, now: SystemTime) -> DeadLetter {
         let tried = match result {
-            Some(AttemptResult::Answered { .. } | AttemptResult::Unanswered { .. } | AttemptResult::PluginFailed { .. }) => true,
+            Some(
+                AttemptResult::Answered { .. } | AttemptResult::Unanswered { .. } | AttemptResult::PluginFailed { .. },
+            ) => true,
             Some(AttemptResult::Blocked { .. } | AttemptResult::GivenUp { .. }) | None => false,
         };
         DeadLetter {

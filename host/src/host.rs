@@ -96,7 +96,10 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
         worker.in_hand.wait().await;
     });
     if drained.await.is_err() {
-        tracing::warn!(deliveries = worker.in_hand.len(), "not finished within delivery.drain_timeout; they come again");
+        tracing::warn!(
+            deliveries = worker.in_hand.len(),
+            "not finished within delivery.drain_timeout; they come again"
+        );
         worker.abandon.cancel();
         loops.wait().await;
         worker.in_hand.wait().await;

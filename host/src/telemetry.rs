@@ -16,7 +16,7 @@ use crate::attempt::{AttemptResult, Timing};
 use crate::delivery::Delivery;
 use crate::entry::DeadLetter;
 use crate::outcome::Outcome;
-use crate::plugin::Report;
+use crate::plugin::PluginReport;
 use crate::queue::Depth;
 
 /// The seed's buckets, and finer ones below.
@@ -134,14 +134,23 @@ impl Telemetry {
             ),
             stream_length: make.gauge("o2ims_event_stream_length", "Entries in the events stream."),
             active_workers: make.gauge("o2ims_active_webhook_workers", "Workers that receive."),
-            dead_by_reason: make.counters("weft_dead_total", "Deliveries that became dead letters, by reason.", &["reason"]),
+            dead_by_reason: make.counters(
+                "weft_dead_total",
+                "Deliveries that became dead letters, by reason.",
+                &["reason"],
+            ),
             attempts: make.counters(
                 "weft_attempts_total",
                 "Attempts, by result: a status, or why there was none.",
                 &["result"],
             ),
-            request_seconds: make.histogram("weft_request_seconds", "From dialling to the answer's last byte.", fine.clone()),
-            postponed: make.counter("weft_postponed_total", "Deliveries that could not go now and wait without an attempt used."),
+            request_seconds: make.histogram(
+                "weft_request_seconds",
+                "From dialling to the answer's last byte.",
+                fine.clone(),
+            ),
+            postponed: make
+                .counter("weft_postponed_total", "Deliveries that could not go now and wait without an attempt used."),
             settle_batch: make.histogram(
                 "weft_settle_batch_size",
                 "Outcomes recorded in one step.",
@@ -153,7 +162,12 @@ impl Telemetry {
             scheduled: make.gauge("weft_queue_scheduled", "Deliveries in the retry schedule."),
             dead_letters: make.gauge("weft_dead_letters", "Dead letters that are kept."),
             plugin_calls: make.counters("weft_plugin_calls_total", "Plugin calls, by result.", &["plugin", "result"]),
-            plugin_seconds: make.histograms("weft_plugin_call_seconds", "How long plugin calls take.", &["plugin"], fine),
+            plugin_seconds: make.histograms(
+                "weft_plugin_call_seconds",
+                "How long plugin calls take.",
+                &["plugin"],
+                fine,
+            ),
             watchers: broadcast::Sender::new(WATCH_BACKLOG),
             subscription_labels_max,
             subscriptions: RwLock::default(),
@@ -198,10 +212,10 @@ impl Telemetry {
         self.queue_failures.inc();
     }
 
-    pub(crate) fn plugins_ran(&self, reports: &[Report]) {
+    pub(crate) fn plugins_ran(&self, reports: &[PluginReport]) {
         for report in reports {
-            self.plugin_calls.with_label_values(&[report.plugin.as_str(), report.result]).inc();
-            self.plugin_seconds.with_label_values(&[report.plugin.as_str()]).observe(report.took.as_secs_f64());
+            self.plugin_calls.with_label_values(&[report.plugin.as_str(), report.ending.name()]).inc();
+            self.plugin_seconds.with_label_values(&[report.plugin.as_str()]).observe(report.duration.as_secs_f64());
         }
     }
 
@@ -268,7 +282,8 @@ impl Telemetry {
         let known = self.subscriptions.read().expect(UNPOISONED).get(id).cloned();
         known.unwrap_or_else(|| {
             let mut subscriptions = self.subscriptions.write().expect(UNPOISONED);
-            let key: Arc<str> = if subscriptions.len() < self.subscription_labels_max { Arc::clone(id) } else { OTHER.into() };
+            let key: Arc<str> =
+                if subscriptions.len() < self.subscription_labels_max { Arc::clone(id) } else { OTHER.into() };
             let of = subscriptions.entry(Arc::clone(&key)).or_insert_with(|| {
                 Arc::new(OfSubscription {
                     success: self.deliveries.with_label_values(&[&*key, "success"]),

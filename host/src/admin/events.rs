@@ -27,7 +27,8 @@ pub async fn publish(State(admin): State<Arc<Admin>>, body: Bytes) -> Result<(St
         return Err(Refusal::bad_request(format!("{} events, at most {BATCH_MAX} are taken at once", events.len())));
     }
     for (position, event) in events.iter().enumerate() {
-        check(event, admin.body_bytes_max).map_err(|why| Refusal::bad_request(format!("event {}: {why}", position + 1)))?;
+        check(event, admin.body_bytes_max)
+            .map_err(|why| Refusal::bad_request(format!("event {}: {why}", position + 1)))?;
     }
     let ids = admin.queue.publish(&events).await?;
     let ids = ids.iter().map(ToString::to_string).collect();
@@ -38,8 +39,8 @@ fn split(body: &Bytes) -> Result<Vec<Bytes>, Refusal> {
     if !body.trim_ascii_start().starts_with(b"[") {
         return Ok(vec![body.clone()]);
     }
-    let events: Vec<&RawValue> =
-        serde_json::from_slice(body).map_err(|error| Refusal::bad_request(format!("the array is not JSON: {error}")))?;
+    let events: Vec<&RawValue> = serde_json::from_slice(body)
+        .map_err(|error| Refusal::bad_request(format!("the array is not JSON: {error}")))?;
     Ok(events.into_iter().map(|event| body.slice_ref(event.get().as_bytes())).collect())
 }
 

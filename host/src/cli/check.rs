@@ -36,7 +36,11 @@ impl Check {
         if !mistakes.is_empty() {
             bail!("{}", mistakes.join("\n"));
         }
-        eprintln!("the configuration is good: {} subscriptions on record, {} plugins", directory.by_id.len(), plugins.len());
+        eprintln!(
+            "the configuration is good: {} subscriptions on record, {} plugins",
+            directory.by_id.len(),
+            plugins.len()
+        );
         Ok(())
     }
 }

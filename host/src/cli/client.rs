@@ -48,8 +48,9 @@ impl AdminArgs {
             anyhow::Ok((head.status, body.to_bytes()))
         };
         let answered = tokio::time::timeout(TIMEOUT, exchange).await.context("no answer in time")?;
-        let (status, body) = answered
-            .with_context(|| format!("no daemon answers at {}: is `weft serve` running, and is --admin right?", self.admin))?;
+        let (status, body) = answered.with_context(|| {
+            format!("no daemon answers at {}: is `weft serve` running, and is --admin right?", self.admin)
+        })?;
         if !status.is_success() {
             bail!("{}", refusal(status, &body));
         }

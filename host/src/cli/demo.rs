@@ -38,7 +38,11 @@ impl Demo {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         for name in PLUGINS {
             let file = self.plugins.join(name).with_extension("wasm");
-            ensure!(file.exists(), "{} is not there: run `make plugins`, or name the directory with --plugins", file.display());
+            ensure!(
+                file.exists(),
+                "{} is not there: run `make plugins`, or name the directory with --plugins",
+                file.display()
+            );
         }
         let data = scratch_directory()?;
         let told = self.tell(&data).await;

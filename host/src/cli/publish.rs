@@ -41,9 +41,11 @@ impl Publish {
         let mut ids = Vec::with_capacity(events.len());
         for batch in events.chunks(BATCH) {
             let body = Bytes::from(format!("[{}]", batch.join(",")));
-            let published: Published = self.admin.ask(Method::POST, "/v1/events", body).await.with_context(|| {
-                format!("{} of {} events were published before this", ids.len(), events.len())
-            })?;
+            let published: Published = self
+                .admin
+                .ask(Method::POST, "/v1/events", body)
+                .await
+                .with_context(|| format!("{} of {} events were published before this", ids.len(), events.len()))?;
             if !self.json {
                 published.ids.iter().for_each(|id| println!("{id}"));
             }
@@ -58,7 +60,11 @@ impl Publish {
 
 fn read(file: &Path) -> std::io::Result<String> {
     let mut text = String::new();
-    if file == Path::new("-") { std::io::stdin().read_to_string(&mut text) } else { std::fs::File::open(file)?.read_to_string(&mut text) }?;
+    if file == Path::new("-") {
+        std::io::stdin().read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file)?.read_to_string(&mut text)
+    }?;
     Ok(text)
 }
 

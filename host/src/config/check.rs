@@ -32,10 +32,15 @@ fn queue_url(config: &Config, wrong: &mut impl FnMut(&str, String)) {
     let url = &config.queue.url;
     let scheme = url.split_once(':').map_or(url.as_str(), |(scheme, _)| scheme);
     match scheme {
-        "embedded" if url.len() == "embedded:".len() => wrong("queue.url", "a directory is missing: embedded:weft-data".to_owned()),
+        "embedded" if url.len() == "embedded:".len() => {
+            wrong("queue.url", "a directory is missing: embedded:weft-data".to_owned())
+        }
         "embedded" | "redis" | "rediss" | "redis+unix" | "unix" => {}
         "redis+sentinel" | "redis+cluster" => {
-            wrong("queue.url", format!("{scheme}:// is not served yet; use redis:// or rediss:// with the master's address"));
+            wrong(
+                "queue.url",
+                format!("{scheme}:// is not served yet; use redis:// or rediss:// with the master's address"),
+            );
         }
         _ => wrong("queue.url", format!("{url:?} is none of embedded:DIRECTORY, redis://…, rediss://…")),
     }

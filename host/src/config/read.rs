@@ -16,7 +16,10 @@ const ON_ERROR: [(&str, OnError); 3] =
 const MEBIBYTE: u64 = 1024 * 1024;
 
 /// Reads it all, and says what is wrong with it.
-pub(super) fn config(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> (Config, Vec<Mistake>) {
+pub(super) fn config(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+) -> (Config, Vec<Mistake>) {
     let mut mistakes = Vec::new();
     let mut table = match file.map(read_file) {
         None => Table::new(),
@@ -88,7 +91,10 @@ impl Delivery {
         set(&mut self.in_flight_per_subscription, reader.count("in_flight_per_subscription", 1..=65_536));
         set(&mut self.drain_timeout, reader.duration("drain_timeout"));
         set(&mut self.body_bytes_max, bytes(reader.size("body_bytes_max", 64 * MEBIBYTE)));
-        set(&mut self.body, reader.word("body", &[("seed", BodyForm::WithoutCallback), ("verbatim", BodyForm::Verbatim)]));
+        set(
+            &mut self.body,
+            reader.word("body", &[("seed", BodyForm::WithoutCallback), ("verbatim", BodyForm::Verbatim)]),
+        );
         set(&mut self.response_bytes_max, bytes(reader.size("response_bytes_max", 64 * MEBIBYTE)));
         reader.finish();
     }
@@ -174,7 +180,9 @@ impl Admin {
             let role = token.word("role", &[("read", Role::Read), ("write", Role::Write)]).unwrap_or(Role::Read);
             match token.secret_text("secret") {
                 Some(secret) => self.tokens.push(Token { name, role, secret: TokenSecret::new(&secret) }),
-                None => token.missing("secret", "{ name = \"ops\", role = \"write\", secret = { env = \"WEFT_TOKEN\" } }"),
+                None => {
+                    token.missing("secret", "{ name = \"ops\", role = \"write\", secret = { env = \"WEFT_TOKEN\" } }")
+                }
             }
             token.finish();
         }

@@ -87,7 +87,9 @@ impl<'a> Reader<'a> {
     /// A value that is written as a text, with a hint at how.
     pub(super) fn parsed<T: FromStr<Err: Display>>(&mut self, key: &'static str, hint: &str) -> Option<T> {
         let (text, source) = self.string(key)?;
-        text.parse().map_err(|error| self.mistake(&source, &self.path_of(key), format!("{text:?}: {error}; {hint}"))).ok()
+        text.parse()
+            .map_err(|error| self.mistake(&source, &self.path_of(key), format!("{text:?}: {error}; {hint}")))
+            .ok()
     }
 
     /// One of several words.
@@ -118,12 +120,21 @@ impl<'a> Reader<'a> {
     }
 
     /// A whole number within bounds.
-    pub(super) fn count<T: TryFrom<u64>>(&mut self, key: &'static str, bounds: std::ops::RangeInclusive<u64>) -> Option<T> {
+    pub(super) fn count<T: TryFrom<u64>>(
+        &mut self,
+        key: &'static str,
+        bounds: std::ops::RangeInclusive<u64>,
+    ) -> Option<T> {
         let node = self.take(key)?;
         let number = match &node.value {
             Value::Integer(number) => u64::try_from(*number).ok(),
             Value::Raw(text) => text.trim().parse().ok(),
-            Value::Text(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) | Value::List(_) | Value::Table(_) => None,
+            Value::Text(_)
+            | Value::Float(_)
+            | Value::Boolean(_)
+            | Value::Datetime(_)
+            | Value::List(_)
+            | Value::Table(_) => None,
         };
         let counted = number.filter(|number| bounds.contains(number)).and_then(|number| T::try_from(number).ok());
         if counted.is_none() {
@@ -164,7 +175,10 @@ impl<'a> Reader<'a> {
             },
             Value::Raw(text) | Value::Text(text) => Ok(text.clone()),
             Value::Table(table) => self.secret_from(table),
-            other => Err(format!("a text, {{ env = \"NAME\" }} or {{ file = \"path\" }} is expected, this is {}", other.kind())),
+            other => Err(format!(
+                "a text, {{ env = \"NAME\" }} or {{ file = \"path\" }} is expected, this is {}",
+                other.kind()
+            )),
         };
         match found {
             Ok(text) if !text.is_empty() => Some(text),

@@ -121,18 +121,25 @@ pub(super) fn overlay(root: &mut Table, environment: impl Iterator<Item = (Strin
         let source = Source::Variable(name.clone());
         let keys: Vec<String> = path.split("__").map(str::to_lowercase).collect();
         let Some((last, parents)) = keys.split_last() else { continue };
-        let mut table = &mut *root;
-        for parent in parents {
-            let node = table
-                .entry(parent.clone())
-                .or_insert_with(|| Node { source: source.clone(), value: Value::Table(Table::new()) });
-            if !matches!(node.value, Value::Table(_)) {
-                node.value = Value::Table(Table::new());
-            }
-            let Value::Table(inner) = &mut node.value else { continue };
-            table = inner;
+        insert(root, parents, last, Node { source, value: Value::Raw(text) });
+    }
+}
+
+fn insert(table: &mut Table, parents: &[String], last: &str, node: Node) {
+    let Some((parent, deeper)) = parents.split_first() else {
+        table.insert(last.to_owned(), node);
+        return;
+    };
+    let empty = || Node { source: node.source.clone(), value: Value::Table(Table::new()) };
+    let inner = table.entry(parent.clone()).or_insert_with(empty);
+    if let Value::Table(inner) = &mut inner.value {
+        insert(inner, deeper, last, node);
+    } else {
+        // What stands in the file is no table: the variable wins, as it does everywhere.
+        *inner = empty();
+        if let Value::Table(inner) = &mut inner.value {
+            insert(inner, deeper, last, node);
         }
-        table.insert(last.clone(), Node { source, value: Value::Raw(text) });
     }
 }
 

@@ -48,7 +48,13 @@ impl Story {
             ensure!(self.concludes().await?.outcome == Outcome::Delivered, "not delivered");
         }
         let elapsed = started.elapsed();
-        line("delivered", &format!("{ORDINARY} events in {:.1} ms, every signature verified by the receiver", elapsed.as_secs_f64() * 1e3));
+        line(
+            "delivered",
+            &format!(
+                "{ORDINARY} events in {:.1} ms, every signature verified by the receiver",
+                elapsed.as_secs_f64() * 1e3
+            ),
+        );
         Ok(())
     }
 
@@ -88,7 +94,10 @@ impl Story {
             match attempt.outcome {
                 Outcome::Retry { after: wait } => {
                     let wait = wait.as_millis();
-                    line("retry", &format!("attempt {} at {after} ms got {}, next in {wait} ms", attempt.attempt, attempt.result));
+                    line(
+                        "retry",
+                        &format!("attempt {} at {after} ms got {}, next in {wait} ms", attempt.attempt, attempt.result),
+                    );
                 }
                 Outcome::Delivered => {
                     ensure!(attempt.attempt == 3, "after {} attempts", attempt.attempt);
