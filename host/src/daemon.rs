@@ -14,6 +14,7 @@ use crate::config::{self, Config, Mistakes};
 use crate::health::Health;
 use crate::host::{self, Limits, Parts};
 use crate::plugin::{self, Plugins};
+use crate::queue::embedded::Embedded;
 use crate::queue::redis::{Claiming, Keys, Redis};
 use crate::queue::{self, Queue};
 use crate::sender::{self, Guard, Sender};
@@ -126,7 +127,7 @@ async fn warn_of_dangers(queue: &dyn Queue) {
 
 fn open_queue(config: &config::Queue) -> Result<Arc<dyn Queue>, queue::Error> {
     if let Some(directory) = config.url.strip_prefix("embedded:") {
-        return Err(queue::Error::BadUrl(PathBuf::from(directory).display().to_string()));
+        return Ok(Arc::new(Embedded::open(&PathBuf::from(directory), config.claim_idle)?));
     }
     let keys = Keys {
         events: config.events.clone(),

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::entry::{DeadLetter, Entry, EntryId, Settlement};
 use crate::outcome::DeadReason;
 
+pub mod embedded;
 pub mod redis;
 
 /// Where deliveries wait.

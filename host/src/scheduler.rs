@@ -32,7 +32,7 @@ pub(crate) async fn run(worker: Arc<Worker>, in_flight: usize, scheduled: Arc<No
             Ok(due) => {
                 backoff.reset();
                 let taken = due.entries.len();
-                worker.take_on(due.entries, free);
+                worker.take_on(due.entries, free).await;
                 if taken == asked { Duration::ZERO } else { due.next.map_or(LOOK_EVERY, |next| next.min(LOOK_EVERY)) }
             }
             Err(_) => backoff.next(),
@@ -62,7 +62,7 @@ pub(crate) async fn claim(worker: Arc<Worker>, in_flight: usize, every: Duration
             tracing::warn!(entries = entries.len(), "claimed what another consumer left pending");
         }
         let pause = if entries.len() == asked { Duration::ZERO } else { every };
-        worker.take_on(entries, free);
+        worker.take_on(entries, free).await;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,

@@ -1,6 +1,7 @@
 //! The slots a loop has for deliveries in hand. A slot is taken before an entry is, and held until its settlement is
 //! recorded, or overload and a store that is away would turn into memory.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How long a loop that has few slots free waits for more, so that it does not fetch entries one by one.
 const GATHER: Duration = Duration::from_millis(1);
+
+const OPEN: &str = "slots are never closed";
 
 /// A number of slots.
 #[derive(Debug, Clone)]
@@ -19,7 +22,10 @@ pub(crate) struct Slots {
 
 /// Slots that were taken. Each entry gets one of them; the rest is free again when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Free(OwnedSemaphorePermit);
+pub(crate) struct Free {
+    permit: OwnedSemaphorePermit,
+    semaphore: Arc<Semaphore>,
+}
 
 /// The slot of one entry.
 #[derive(Debug)]
@@ -33,7 +39,6 @@ impl Slots {
 
     /// All that are free, at least one. Must not be called by two loops on the same slots.
     pub(crate) async fn take(&self) -> Free {
-        const OPEN: &str = "slots are never closed";
         let mut permit = Arc::clone(&self.semaphore).acquire_owned().await.expect(OPEN);
         if self.semaphore.available_permits() + 1 < self.enough as usize {
             // Dropped half-way it gives back what it had; nothing is lost.
@@ -43,17 +48,20 @@ impl Slots {
         if let Ok(rest) = Arc::clone(&self.semaphore).try_acquire_many_owned(more) {
             permit.merge(rest);
         }
-        Free(permit)
+        Free { permit, semaphore: Arc::clone(&self.semaphore) }
     }
 }
 
 impl Free {
-    pub(crate) fn count(&self) -> std::num::NonZeroUsize {
-        std::num::NonZeroUsize::new(self.0.num_permits()).unwrap_or(std::num::NonZeroUsize::MIN)
+    pub(crate) fn count(&self) -> NonZeroUsize {
+        NonZeroUsize::new(self.permit.num_permits()).unwrap_or(NonZeroUsize::MIN)
     }
 
-    /// One of them; `None` when all are given out.
-    pub(crate) fn one(&mut self) -> Option<Slot> {
-        self.0.split(1).map(Slot)
+    /// One of them; when all are given out, the next that becomes free.
+    pub(crate) async fn one(&mut self) -> Slot {
+        match self.permit.split(1) {
+            Some(permit) => Slot(permit),
+            None => Slot(Arc::clone(&self.semaphore).acquire_owned().await.expect(OPEN)),
+        }
     }
 }

@@ -63,7 +63,7 @@ pub(crate) async fn run(worker: Arc<Worker>, number: usize, in_flight: usize, st
         match received {
             Ok(entries) => {
                 backoff.reset();
-                worker.take_on(entries, free);
+                worker.take_on(entries, free).await;
             }
             Err(_) => {
                 worker.telemetry.queue_failed();
@@ -83,10 +83,10 @@ impl Worker {
     }
 
     /// Handles entries, each in its slot.
-    pub(crate) fn take_on(self: &Arc<Self>, entries: Vec<Entry>, mut free: Free) {
+    pub(crate) async fn take_on(self: &Arc<Self>, entries: Vec<Entry>, mut free: Free) {
         for entry in entries {
-            // A queue that hands out more than it was asked for gets the rest back as pending entries.
-            let Some(slot) = free.one() else { return };
+            // Redis counts each of the two streams by itself, so there may be more entries than slots were free.
+            let slot = free.one().await;
             let worker = Arc::clone(self);
             self.in_hand.spawn(async move {
                 // Abandoned half-way, the entry was not settled and comes again.

@@ -62,8 +62,7 @@ func (rec *receiver) verify(header http.Header, body []byte) string {
 		mac.Write([]byte(timestamp[0] + "."))
 	}
 	mac.Write(body)
-	expected := []byte(fmt.Sprintf("%x", mac.Sum(nil)))
-	if !hmac.Equal(expected, []byte(header.Get("X-O2IMS-Signature"))) {
+	if !hmac.Equal([]byte(fmt.Sprintf("%x", mac.Sum(nil))), []byte(header.Get("X-O2IMS-Signature"))) {
 		return "missing or wrong signature"
 	}
 	return ""
@@ -96,5 +95,6 @@ func main() {
 	server := http.Server{Handler: &receiver{secret: []byte(secret), seen: map[string]bool{}}, ReadTimeout: 30 * time.Second}
 	go server.Serve(listener)
 	<-stop.Done()
+	time.AfterFunc(5*time.Second, func() { server.Close() })
 	server.Shutdown(context.Background())
 }

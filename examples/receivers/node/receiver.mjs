@@ -90,4 +90,10 @@ const server = createServer(async (request, response) => {
   }
 });
 server.listen(Number(port), host, () => console.log(`listening on http://${host}:${server.address().port}`));
-for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => server.close().closeIdleConnections());
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.once(signal, () => {
+    server.close();
+    server.closeIdleConnections();
+    setTimeout(() => server.closeAllConnections(), 5000).unref();
+  });
+}

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
 
@@ -48,11 +49,14 @@ class Receiver(BaseHTTPRequestHandler):
             line = f"refused: {why}"
         print(line + "\n", end="", flush=True)
         self.send_response(status)
-        if status == 413:  # the body is still on the wire
+        if status == 413:
             self.send_header("Connection", "close")
         if status != 204:
             self.send_header("Content-Length", "0")
         self.end_headers()
+        for _ in range(256 if status == 413 else 0):  # let the body pass, or nobody reads the answer
+            if not self.rfile.read1(1 << 16):
+                break
 
     def accept(self):
         length, headers = self.headers.get("Content-Length", ""), self.headers
@@ -92,7 +96,5 @@ if __name__ == "__main__":
     server = ThreadingHTTPServer((host, int(port)), Receiver)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(f"listening on http://{host}:{server.server_port}", flush=True)
-    try:
+    with suppress(KeyboardInterrupt):
         server.serve_forever()
-    except KeyboardInterrupt:
-        pass

@@ -1,0 +1,207 @@
+//! The embedded queue: the same promises on one machine, in a file, with no server. For one host.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::{DeadPage, Depth, Due, Error, Filter, Queue};
+use crate::entry::{Content, DeadLetter, Entry, EntryId, Handle, Place, Settlement, Stream};
+use crate::stored::unix_ms;
+use committer::{Command, Committer, Done};
+use state::State;
+use store::Store;
+
+mod committer;
+mod form;
+mod state;
+mod store;
+
+/// Operations that may wait for the next commit.
+const BACKLOG: usize = 4096;
+/// Dead letters one call looks at while it searches for those that match a filter.
+const SCAN_MAX: usize = 10_000;
+
+/// The queue in a directory.
+pub struct Embedded {
+    shared: Arc<Shared>,
+    commands: Option<mpsc::Sender<Command>>,
+    committer: Option<std::thread::JoinHandle<()>>,
+}
+
+/// What the callers and the committer's thread share.
+struct Shared {
+    store: Store,
+    state: Mutex<State>,
+    /// Told when entries were added.
+    added: Notify,
+    lease: Duration,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock can panic")
+    }
+}
+
+impl Embedded {
+    /// Opens the queue in a directory, which is created if needed. What was not settled is handed out again. `lease` is how
+    /// long a scheduled delivery that was handed out may take before it is due again.
+    pub fn open(directory: &Path, lease: Duration) -> Result<Embedded, Error> {
+        let store = Store::open(directory)?;
+        let state = State::new(store.last_id()?);
+        let shared = Arc::new(Shared { store, state: Mutex::new(state), added: Notify::new(), lease });
+        let (commands, received) = mpsc::channel(BACKLOG);
+        let committer = Committer::new(Arc::clone(&shared), received);
+        let thread = std::thread::Builder::new().name("weft-committer".to_owned()).spawn(|| committer.run());
+        let thread = thread.map_err(|error| shared.store.unavailable(&error))?;
+        Ok(Embedded { shared, commands: Some(commands), committer: Some(thread) })
+    }
+
+    async fn commit<T>(&self, command: impl FnOnce(Done<T>) -> Command) -> Result<T, Error> {
+        const GONE: &str = "the thread that commits is gone";
+        let (done, answer) = oneshot::channel();
+        let commands = self.commands.as_ref().ok_or_else(|| self.shared.store.unavailable(&GONE))?;
+        commands.send(command(done)).await.map_err(|_| self.shared.store.unavailable(&GONE))?;
+        answer.await.map_err(|_| self.shared.store.unavailable(&GONE))?
+    }
+
+    fn hand_out(&self, max: usize) -> Result<Vec<Entry>, Error> {
+        let mut state = self.shared.state();
+        let mut entries = Vec::new();
+        for stream in [Stream::Deliveries, Stream::Events] {
+            let found = self.shared.store.entries_after(stream, state.cursor(stream), max - entries.len())?;
+            for (id, fields) in found {
+                state.hand_out(stream, id);
+                let handle = Handle { id, stream, place: Place::Stream };
+                entries.push(Entry {
+                    handle,
+                    content: Content::Fields(form::decode_fields(&fields)?),
+                    condemned: None,
+                });
+            }
+        }
+        Ok(entries)
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        // The thread ends when nobody can send any more; the file is free again when it has ended.
+        self.commands = None;
+        if let Some(committer) = self.committer.take() {
+            let _ = committer.join();
+        }
+    }
+}
+
+#[async_trait]
+impl Queue for Embedded {
+    async fn publish(&self, events: &[Bytes]) -> Result<Vec<EntryId>, Error> {
+        let events = events.to_vec();
+        self.commit(|done| Command::Publish(events, done)).await
+    }
+
+    async fn receive(&self, _worker: usize, max: NonZeroUsize, wait: Duration) -> Result<Vec<Entry>, Error> {
+        let deadline = Instant::now() + wait;
+        loop {
+            let mut added = std::pin::pin!(self.shared.added.notified());
+            // From here on no wake-up is missed, also not one that comes while we look.
+            added.as_mut().enable();
+            let entries = self.hand_out(max.get())?;
+            if !entries.is_empty() || tokio::time::timeout_at(deadline, added).await.is_err() {
+                return Ok(entries);
+            }
+        }
+    }
+
+    async fn take_due(&self, max: NonZeroUsize) -> Result<Due, Error> {
+        let now = unix_ms(SystemTime::now());
+        let lease = now + u64::try_from(self.shared.lease.as_millis()).unwrap_or(u64::MAX / 2);
+        let mut state = self.shared.state();
+        let mut due = Due::default();
+        let mut next: Option<u64> = None;
+        for scheduled in self.shared.store.schedule()? {
+            let (due_at, stream, id, stored) = scheduled?;
+            let ready_at = state.lease_of(stream, id).unwrap_or(due_at);
+            if ready_at > now || due.entries.len() == max.get() {
+                next = Some(next.map_or(ready_at, |next| next.min(ready_at)));
+                // The schedule is in order, but for those that are leased.
+                if due_at > now || due.entries.len() == max.get() {
+                    break;
+                }
+                continue;
+            }
+            state.lease(stream, id, due_at, lease);
+            let handle = Handle { id, stream, place: Place::Schedule { lease } };
+            due.entries.push(Entry { handle, content: Content::Stored(stored()), condemned: None });
+        }
+        due.next = next.map(|next| Duration::from_millis(next.saturating_sub(now)));
+        Ok(due)
+    }
+
+    async fn claim(&self, _max: NonZeroUsize) -> Result<Vec<Entry>, Error> {
+        // There is no other host that could have left anything.
+        Ok(Vec::new())
+    }
+
+    async fn settle(&self, batch: &[Settlement]) -> Result<(), Error> {
+        let batch = batch.to_vec();
+        self.commit(|done| Command::Settle(batch, done)).await
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: &Filter,
+        before: Option<EntryId>,
+        max: NonZeroUsize,
+    ) -> Result<DeadPage, Error> {
+        let mut page = DeadPage { letters: Vec::new(), next: before };
+        for (looked_at, found) in self.shared.store.dead_before(before)?.enumerate() {
+            if page.letters.len() == max.get() || looked_at == SCAN_MAX {
+                return Ok(page);
+            }
+            let (id, letter) = found?;
+            page.next = Some(id);
+            let letter = form::decode_letter(&letter)?;
+            if filter.matches(&letter) {
+                page.letters.push((id, letter));
+            }
+        }
+        page.next = None;
+        Ok(page)
+    }
+
+    async fn dead_letter(&self, id: EntryId) -> Result<Option<DeadLetter>, Error> {
+        self.shared.store.dead(id)?.map(|letter| form::decode_letter(&letter)).transpose()
+    }
+
+    async fn replay(&self, id: EntryId) -> Result<Option<EntryId>, Error> {
+        self.commit(|done| Command::Replay(id, done)).await
+    }
+
+    async fn purge(&self, id: EntryId) -> Result<bool, Error> {
+        self.commit(|done| Command::Purge(id, done)).await
+    }
+
+    async fn depth(&self) -> Result<Depth, Error> {
+        let counts = self.shared.store.counts()?;
+        let pending = self.shared.state().pending();
+        Ok(Depth {
+            events: counts.events,
+            waiting: (counts.events + counts.deliveries).saturating_sub(pending),
+            pending,
+            scheduled: counts.scheduled,
+            dead: counts.dead,
+        })
+    }
+
+    async fn check(&self) -> Result<Vec<String>, Error> {
+        self.shared.store.counts().map(|_| Vec::new())
+    }
+}

@@ -1,0 +1,241 @@
+//! The one thread that writes: it gathers what waits into one transaction, commits it once, and answers all of them. So
+//! the busier the host, the fewer times the disk is waited for per delivery.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use redb::{ReadableTable, Table, WriteTransaction};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Shared;
+use super::form;
+use super::store::{COUNTS, DEAD, ENTRIES, EntryKey, LAST_ID, META, SCHEDULE, ScheduleKey, stream_number};
+use crate::entry::{EntryId, Handle, Place, Record, Settlement, Stream};
+use crate::outcome::DeadReason;
+use crate::queue::Error;
+use crate::stored::{self, unix_ms};
+
+/// Operations in one transaction.
+const BATCH_MAX: usize = 1024;
+
+/// Where an answer goes.
+pub(super) type Done<T> = oneshot::Sender<Result<T, Error>>;
+
+/// Something to write.
+pub(super) enum Command {
+    Publish(Vec<Bytes>, Done<Vec<EntryId>>),
+    Settle(Vec<Settlement>, Done<()>),
+    Replay(EntryId, Done<Option<EntryId>>),
+    Purge(EntryId, Done<bool>),
+}
+
+/// What is answered once it is committed.
+enum Answer {
+    Published(Vec<EntryId>, Done<Vec<EntryId>>),
+    Settled(Done<()>),
+    Replayed(Option<EntryId>, Done<Option<EntryId>>),
+    Purged(bool, Done<bool>),
+}
+
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    commands: mpsc::Receiver<Command>,
+}
+
+impl Committer {
+    pub(super) fn new(shared: Arc<Shared>, commands: mpsc::Receiver<Command>) -> Committer {
+        Committer { shared, commands }
+    }
+
+    /// Until nobody can send any more.
+    pub(super) fn run(mut self) {
+        let mut gathered = Vec::with_capacity(BATCH_MAX);
+        while self.commands.blocking_recv_many(&mut gathered, BATCH_MAX) > 0 {
+            let mut answers = Vec::with_capacity(gathered.len());
+            let (mut settled, mut added) = (Vec::new(), false);
+            let written = self.shared.store.write().and_then(|transaction| {
+                let mut batch = Batch::open(&self.shared, &transaction)?;
+                for command in gathered.drain(..) {
+                    answers.push(batch.apply(command)?);
+                }
+                (settled, added) = batch.close()?;
+                Ok(transaction.commit()?)
+            });
+            // What the failed transaction did not get to has its answer dropped, which its caller sees as an error.
+            gathered.clear();
+            match written {
+                Ok(()) => {
+                    self.shared.state().settle_all(&settled);
+                    answers.into_iter().for_each(Answer::give);
+                    if added {
+                        self.shared.added.notify_waiters();
+                    }
+                }
+                Err(error) => {
+                    answers.into_iter().for_each(|answer| answer.refuse(self.shared.store.unavailable(&error)))
+                }
+            }
+        }
+    }
+}
+
+impl super::State {
+    fn settle_all(&mut self, handles: &[Handle]) {
+        handles.iter().for_each(|handle| self.settled(handle));
+    }
+}
+
+impl Answer {
+    /// Callers that went away need no answer.
+    fn give(self) {
+        match self {
+            Answer::Published(ids, done) => drop(done.send(Ok(ids))),
+            Answer::Settled(done) => drop(done.send(Ok(()))),
+            Answer::Replayed(id, done) => drop(done.send(Ok(id))),
+            Answer::Purged(was_there, done) => drop(done.send(Ok(was_there))),
+        }
+    }
+
+    fn refuse(self, error: Error) {
+        match self {
+            Answer::Published(_, done) => drop(done.send(Err(error))),
+            Answer::Settled(done) => drop(done.send(Err(error))),
+            Answer::Replayed(_, done) => drop(done.send(Err(error))),
+            Answer::Purged(_, done) => drop(done.send(Err(error))),
+        }
+    }
+}
+
+/// One transaction's tables, and what it changes.
+struct Batch<'t> {
+    shared: &'t Shared,
+    entries: Table<'t, EntryKey, &'static [u8]>,
+    schedule: Table<'t, ScheduleKey, &'static [u8]>,
+    dead: Table<'t, (u64, u64), &'static [u8]>,
+    meta: Table<'t, &'static str, (u64, u64)>,
+    now_ms: u64,
+    last_id: Option<EntryId>,
+    counts: (u64, u64),
+    settled: HashSet<Handle>,
+    added: bool,
+}
+
+impl<'t> Batch<'t> {
+    fn open(shared: &'t Shared, transaction: &'t WriteTransaction) -> Result<Batch<'t>, redb::Error> {
+        let meta = transaction.open_table(META)?;
+        let counts = meta.get(COUNTS)?.map(|counts| counts.value()).unwrap_or_default();
+        Ok(Batch {
+            shared,
+            entries: transaction.open_table(ENTRIES)?,
+            schedule: transaction.open_table(SCHEDULE)?,
+            dead: transaction.open_table(DEAD)?,
+            meta,
+            now_ms: unix_ms(SystemTime::now()),
+            last_id: None,
+            counts,
+            settled: HashSet::new(),
+            added: false,
+        })
+    }
+
+    /// Writes what goes with the batch as a whole; says what was settled and whether entries were added.
+    fn close(mut self) -> Result<(Vec<Handle>, bool), redb::Error> {
+        if let Some(EntryId { ms, seq }) = self.last_id {
+            self.meta.insert(LAST_ID, (ms, seq))?;
+        }
+        self.meta.insert(COUNTS, self.counts)?;
+        Ok((self.settled.into_iter().collect(), self.added))
+    }
+
+    fn apply(&mut self, command: Command) -> Result<Answer, redb::Error> {
+        match command {
+            Command::Publish(events, done) => {
+                let mut ids = Vec::with_capacity(events.len());
+                for event in &events {
+                    let fields = form::encode_fields([(b"event".as_slice(), event.as_ref())].into_iter());
+                    ids.push(self.add(Stream::Events, &fields)?);
+                }
+                Ok(Answer::Published(ids, done))
+            }
+            Command::Settle(lines, done) => {
+                for line in &lines {
+                    self.settle(line)?;
+                }
+                Ok(Answer::Settled(done))
+            }
+            Command::Replay(id, done) => Ok(Answer::Replayed(self.replay(id)?, done)),
+            Command::Purge(id, done) => Ok(Answer::Purged(self.dead.remove((id.ms, id.seq))?.is_some(), done)),
+        }
+    }
+
+    fn settle(&mut self, line: &Settlement) -> Result<(), redb::Error> {
+        let handle = line.handle;
+        let due = {
+            let state = self.shared.state();
+            if !state.holds(&handle) || !self.settled.insert(handle) {
+                return Ok(());
+            }
+            state.due_of(&handle)
+        };
+        let (stream, EntryId { ms, seq }) = (stream_number(handle.stream), handle.id);
+        match (handle.place, due) {
+            (Place::Schedule { .. }, Some(due)) => drop(self.schedule.remove((due, stream, ms, seq))?),
+            (Place::Schedule { .. }, None) => {}
+            (Place::Stream, _) => {
+                if self.entries.remove((stream, ms, seq))?.is_some() {
+                    let count = self.count(handle.stream);
+                    *count = count.saturating_sub(1);
+                }
+            }
+        }
+        match &line.record {
+            Record::Done => {}
+            Record::Schedule { after, stored } => {
+                let due = self.now_ms + u64::try_from(after.as_millis()).unwrap_or(u64::MAX / 2);
+                self.schedule.insert((due, stream, ms, seq), stored.as_ref())?;
+            }
+            Record::Dead(letter) => {
+                let id = self.next_id();
+                self.dead.insert((id.ms, id.seq), form::encode_letter(letter).as_slice())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn replay(&mut self, id: EntryId) -> Result<Option<EntryId>, redb::Error> {
+        let letter = self.dead.get((id.ms, id.seq))?.map(|letter| form::decode_letter(letter.value()));
+        // One that cannot be read stays where it is, for a version that can read it.
+        let Some(Ok(letter)) = letter else { return Ok(None) };
+        let died: Vec<DeadReason> = letter.died_before.iter().copied().chain([letter.reason]).collect();
+        let trail = stored::trail_fields(letter.replays + 1, &died);
+        let event = (!letter.event.is_empty()).then_some((b"event".as_slice(), letter.event.as_ref()));
+        let raw = letter.raw.iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
+        let trail = trail.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let fields = form::encode_fields(event.into_iter().chain(raw).chain(trail));
+        self.dead.remove((id.ms, id.seq))?;
+        self.add(Stream::Deliveries, &fields).map(Some)
+    }
+
+    fn add(&mut self, stream: Stream, fields: &[u8]) -> Result<EntryId, redb::Error> {
+        let id = self.next_id();
+        self.entries.insert((stream_number(stream), id.ms, id.seq), fields)?;
+        *self.count(stream) += 1;
+        self.added = true;
+        Ok(id)
+    }
+
+    fn count(&mut self, stream: Stream) -> &mut u64 {
+        match stream {
+            Stream::Events => &mut self.counts.0,
+            Stream::Deliveries => &mut self.counts.1,
+        }
+    }
+
+    fn next_id(&mut self) -> EntryId {
+        let id = self.shared.state().next_id(self.now_ms);
+        self.last_id = Some(id);
+        id
+    }
+}
