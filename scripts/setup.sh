@@ -14,17 +14,23 @@ quietly() { log=$("$@" 2>&1) || { printf '%s\n' "$log" >&2; return 1; }; }
 
 want() { command -v "$1" >/dev/null || packages="$packages $2"; }
 
-install() {
-    [ "$packages" ] || return 0
+# Becomes able to use apt-get as $apt, with fresh lists, or says what to type.
+update() {
     if [ "$(id -u)" = 0 ]; then root=""
     elif sudo -n true 2>/dev/null; then root="sudo -n"
     else
-        say "these are missing, please type:  su -c 'apt-get update && apt-get install -y$packages'" >&2
+        say "please type:  su -c '$1'   and try again" >&2
         exit 1
     fi
-    say "apt-get install$packages"
     apt="$root env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120"
+    say "apt-get update"
     quietly $apt update || true # one broken source is no reason to stop
+}
+
+install() {
+    [ "$packages" ] || return 0
+    update "apt-get update && apt-get install -y$packages"
+    say "apt-get install$packages"
     quietly $apt install -y --no-install-recommends $packages
     packages=""
 }
@@ -42,6 +48,7 @@ wasm() {
     want cc build-essential
     for library in libedit2 libxml2 libz3-4; do dpkg -s $library >/dev/null 2>&1 || packages="$packages $library"; done
     install
+    apt-cache show rustc-web >/dev/null 2>&1 || update "apt-get update" # images often come without lists
     quietly scripts/wasm-rust-from-debian.sh "$HOME/.cache/wasm-rust"
     mkdir -p target
     echo "$HOME/.cache/wasm-rust/usr/bin/rustc" >target/wasm-rustc

@@ -6,4 +6,4 @@ set -eu
 
 event=$(printf '{"subscriptionId":"%s","notificationEventType":"o2ims.Resource.Created","objectRef":"/o2ims/v1/resources/node-1","resourceTypeId":"k8s-node","resourcePoolId":"pool-1","globalResourceId":"node-1","timestamp":"%s","notificationId":"notif-%s","callbackUrl":"%s"}' \
     "${3:-sub-67890}" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$(cat /proc/sys/kernel/random/uuid)" "$2")
-exec redis-cli --no-auth-warning -e -u "$1" XADD o2ims:events MAXLEN '~' 10000 '*' event "$event"
+exec redis-cli --raw --no-auth-warning -e -u "$1" XADD o2ims:events MAXLEN '~' 10000 '*' event "$event"

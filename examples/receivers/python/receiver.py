@@ -95,6 +95,6 @@ if __name__ == "__main__":
     ThreadingHTTPServer.request_queue_size = 128
     server = ThreadingHTTPServer((host, int(port)), Receiver)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    print(f"listening on http://{host}:{server.server_port}", flush=True)
     with suppress(KeyboardInterrupt):
+        print(f"listening on http://{host}:{server.server_port}", flush=True)
         server.serve_forever()

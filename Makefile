@@ -1,0 +1,41 @@
+# The project's own commands. Each does its own set-up on a Debian machine with rustup's Rust.
+#   make run      see Weft at work: embedded queue, a receiver, real plugins
+#   make test     everything: format, lints, all tests, plugins and examples in every language
+#   make bench    the table of speed, beside a bare client in the same run
+#   make plugins  compile the first-party plugins into target/plugins
+#   make lint     format and lints only
+
+.PHONY: run test bench plugins lint setup-build setup-test
+
+# A rustc that can compile for wasm32-wasip2, where rustup's cannot.
+WASM_RUSTC = $(if $(wildcard target/wasm-rustc),RUSTC=$(shell cat target/wasm-rustc))
+
+run: plugins
+	cargo run -q -p weft -- demo
+
+test: setup-test lint plugins
+	cd plugins && cargo test -q
+	cargo test --workspace
+
+bench: setup-test plugins
+	cargo build --release --workspace
+	target/release/bench
+
+plugins: setup-build
+	cd plugins && $(WASM_RUSTC) cargo build -q --release --target wasm32-wasip2
+	mkdir -p target/plugins
+	cp plugins/target/wasm32-wasip2/release/weft_match.wasm target/plugins/match.wasm
+	cp plugins/target/wasm32-wasip2/release/weft_redact.wasm target/plugins/redact.wasm
+
+lint: setup-build
+	cargo fmt --all --check
+	cargo clippy -q --workspace --all-targets -- -D warnings
+	cd plugins && cargo fmt --all --check
+	cd plugins && cargo clippy -q --workspace --all-targets -- -D warnings
+	cd examples/embed && cargo fmt --check
+
+setup-build:
+	@scripts/setup.sh cc wasm
+
+setup-test:
+	@scripts/setup.sh cc wasm redis python node go

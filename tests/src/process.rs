@@ -1,0 +1,140 @@
+//! The `weft` program as a process of its own.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::root;
+use crate::wait::eventually;
+
+/// The compiled program, fresh.
+pub fn weft() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let built = std::process::Command::new(cargo).args(["build", "-q", "-p", "weft"]).current_dir(root()).status();
+            assert!(built.expect("cargo runs").success(), "weft does not build");
+            // This test's own program lies in <target>/debug/deps.
+            let own = std::env::current_exe().expect("a path");
+            let debug = own.ancestors().nth(2).expect("target/debug/deps/suite");
+            debug.join("weft")
+        })
+        .clone()
+}
+
+/// What a command printed, and how it ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+/// Runs `weft` with these arguments in an empty directory, with this on standard input.
+pub async fn run<S: AsRef<OsStr>>(arguments: &[S], input: &str) -> Ran {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    run_in(directory.path(), arguments, input).await
+}
+
+/// The same in a directory that is there.
+pub async fn run_in<S: AsRef<OsStr>>(directory: &std::path::Path, arguments: &[S], input: &str) -> Ran {
+    let mut command = Command::new(weft());
+    command.args(arguments).current_dir(directory).kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("weft runs");
+    let mut stdin = child.stdin.take().expect("piped");
+    let input = input.to_owned();
+    let writing = tokio::spawn(async move {
+        use tokio::io::AsyncWriteExt;
+        // A command that reads nothing closes it, which is no failure.
+        let _ = stdin.write_all(input.as_bytes()).await;
+    });
+    let output = tokio::time::timeout(Duration::from_secs(120), child.wait_with_output()).await;
+    let output = output.expect("weft ends in time").expect("weft can be waited for");
+    writing.await.expect("writing ends");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// A running daemon.
+pub struct WeftProcess {
+    child: Child,
+    directory: TempDir,
+    /// Its admin listener, `http://…`
+    pub admin: String,
+}
+
+impl WeftProcess {
+    /// Starts `weft serve` with this configuration in a directory of its own and waits until it is ready.
+    pub async fn serve(config: &str) -> WeftProcess {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        WeftProcess::serve_in(directory, config).await
+    }
+
+    async fn serve_in(directory: TempDir, config: &str) -> WeftProcess {
+        std::fs::write(directory.path().join("weft.toml"), config).expect("the configuration is written");
+        let log = directory.path().join("weft.log");
+        let mut command = Command::new(weft());
+        command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"]).current_dir(directory.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        command.stderr(std::fs::File::create(&log).expect("a log file"));
+        let mut child = command.spawn().expect("weft runs");
+        let admin = eventually("weft serve starts", || {
+            let ended = child.try_wait().expect("the child can be asked");
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            assert!(ended.is_none(), "weft serve ended: {text}");
+            std::future::ready(admin_of(&text))
+        })
+        .await;
+        WeftProcess { child, directory, admin }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    /// Ends it as `kill -9` does.
+    pub async fn kill(mut self) -> TempDir {
+        self.child.kill().await.expect("it can be killed");
+        self.directory
+    }
+
+    /// Kills it and starts another one in the same directory.
+    pub async fn kill_and_restart(self) -> WeftProcess {
+        let directory = self.kill().await;
+        let config = std::fs::read_to_string(directory.path().join("weft.toml")).expect("the configuration is there");
+        WeftProcess::serve_in(directory, &config).await
+    }
+
+    /// Sends SIGTERM and waits for its end; its exit code.
+    pub async fn terminate(&mut self) -> Option<i32> {
+        let pid = self.pid().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill runs");
+        assert!(sent.success(), "no such process");
+        let ended = tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await;
+        ended.expect("it ends in time").expect("it can be waited for").code()
+    }
+
+    /// What it logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("weft.log")).unwrap_or_default()
+    }
+}
+
+fn admin_of(log: &str) -> Option<String> {
+    let line = log.lines().find(|line| line.contains("\"started\""))?;
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    Some(line["admin"].as_str()?.to_owned())
+}
