@@ -127,7 +127,7 @@ impl Failure {
 
     /// Finds out why a call broke off.
     pub(super) fn of(error: &wasmtime::Error, sandbox: &Sandbox) -> Failure {
-        let limits = &sandbox.limits;
+        let limits = &sandbox.plugin.limits;
         if error.is::<OutOfTime>() {
             return Failure::new(Ending::Cpu, format!("it ran longer than cpu_max, {:?}", limits.cpu_max));
         }
