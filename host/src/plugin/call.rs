@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::error::Elapsed;
 use wasmtime::component::Resource;
 use wasmtime::{Engine, Store};
 
@@ -28,14 +29,12 @@ impl Slots {
 
     /// Calls `plugin`. Returns the draft with its edits if the verdict is `deliver`, and as it was otherwise. Dropping the
     /// future ends the call.
-    pub(super) async fn call(&self, plugin: &Loaded, input: Input) -> (Result<Verdict, Failure>, Draft) {
-        // Declared before the store, so that the slot is empty when the next call gets the permit.
-        let permit = tokio::time::timeout(self.wait_max, self.permits.acquire()).await;
-        let Ok(permit) = permit else {
+    pub(super) async fn call(&self, plugin: &Arc<Loaded>, input: Input) -> (Result<Verdict, Failure>, Draft) {
+        // Declared before the store: if the future is dropped, the slot is empty before the permit is free.
+        let Ok(permit) = self.permit().await else {
             let error = format!("no slot became free within {:?}", self.wait_max);
             return (Err(Failure::new(Ending::Busy, error)), input.draft);
         };
-        let permit = permit.expect("the slots are never closed");
         let time_max = plugin.limits.time_max;
         let mut store = self.store(plugin, input);
         let answer = tokio::time::timeout(time_max, handle(&mut store, plugin)).await;
@@ -49,15 +48,20 @@ impl Slots {
             Err(_) => Err(Failure::new(Ending::Time, format!("it took longer than time_max, {time_max:?}"))),
         };
         sandbox.flush_log();
-        let draft = match (&answer, sandbox.edited) {
-            (Ok(Verdict::Deliver), Some(edited)) => edited,
-            _ => sandbox.input.draft,
-        };
-        (answer, draft)
+        let edited = sandbox.edited.filter(|_| matches!(answer, Ok(Verdict::Deliver)));
+        (answer, edited.unwrap_or(sandbox.input.draft))
     }
 
-    fn store(&self, plugin: &Loaded, input: Input) -> Store<Sandbox> {
-        let sandbox = Sandbox::new(input, &plugin.limits, Arc::clone(&plugin.name));
+    async fn permit(&self) -> Result<SemaphorePermit<'_>, Elapsed> {
+        if let Ok(permit) = self.permits.try_acquire() {
+            return Ok(permit);
+        }
+        let permit = tokio::time::timeout(self.wait_max, self.permits.acquire()).await?;
+        Ok(permit.expect("the slots are never closed"))
+    }
+
+    fn store(&self, plugin: &Arc<Loaded>, input: Input) -> Store<Sandbox> {
+        let sandbox = Sandbox::new(plugin, input);
         let mut store = Store::new(&self.engine, sandbox);
         store.limiter(|sandbox| &mut sandbox.limiter);
         store.set_hostcall_fuel(plugin.limits.hostcall_bytes_max);

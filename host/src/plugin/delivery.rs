@@ -127,7 +127,7 @@ impl HostDelivery for Sandbox {
     }
 
     fn json_many(&mut self, _: Resource<Delivery>, pointers: Vec<String>) -> wasmtime::Result<Vec<Option<JsonValue>>> {
-        let (count_max, bytes_max) = (self.limits.pointers_max, self.limits.json_bytes_max);
+        let (count_max, bytes_max) = (self.plugin.limits.pointers_max, self.plugin.limits.json_bytes_max);
         if pointers.len() > count_max {
             return Err(wasmtime::format_err!("json-many takes at most {count_max} pointers"));
         }

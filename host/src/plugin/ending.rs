@@ -127,7 +127,7 @@ impl Failure {
 
     /// Finds out why a call broke off.
     pub(super) fn of(error: &wasmtime::Error, sandbox: &Sandbox) -> Failure {
-        let limits = &sandbox.limits;
+        let limits = &sandbox.plugin.limits;
         if error.is::<OutOfTime>() {
             return Failure::new(Ending::Cpu, format!("it ran longer than cpu_max, {:?}", limits.cpu_max));
         }
@@ -145,8 +145,10 @@ impl Failure {
 /// The cause and where it happened.
 fn in_words(error: &wasmtime::Error) -> String {
     let cause = error.downcast_ref::<Trap>().map_or_else(|| error.root_cause().to_string(), ToString::to_string);
-    let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
-    let names: Vec<_> = frames.iter().filter_map(|frame| frame.func_name()).take(FRAMES_MAX).collect();
+    // Its lines read `0: 0x1a - module!function`, with the function's name as the author wrote it.
+    let backtrace = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string).unwrap_or_default();
+    let places = backtrace.lines().filter_map(|line| line.split_once(" - ")).take(FRAMES_MAX);
+    let names: Vec<_> = places.map(|(_, place)| place.split_once('!').map_or(place, |(_, name)| name)).collect();
     if names.is_empty() { cause } else { format!("{cause} in {}", names.join(" < ")) }
 }
 

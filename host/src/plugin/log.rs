@@ -1,7 +1,5 @@
 //! What plugins log: bounded per call, cleaned, and under the target `weft::plugin`.
 
-use std::sync::Arc;
-
 use tracing::Level;
 
 use super::Limits;
@@ -11,9 +9,15 @@ use super::text::clean;
 
 const TARGET: &str = "weft::plugin";
 
+/// Who logs, about what.
+#[derive(Clone, Copy)]
+pub(super) struct Origin<'a> {
+    pub plugin: &'a str,
+    pub delivery: &'a str,
+}
+
 /// What a call may still log.
 pub(super) struct Log {
-    plugin: Arc<str>,
     lines_left: usize,
     bytes_left: usize,
     dropped: usize,
@@ -21,15 +25,15 @@ pub(super) struct Log {
 
 impl Log {
     /// All of what the limits grant.
-    pub(super) fn new(plugin: Arc<str>, limits: &Limits) -> Log {
-        Log { plugin, lines_left: limits.log_lines_max, bytes_left: limits.log_bytes_max, dropped: 0 }
+    pub(super) fn new(limits: &Limits) -> Log {
+        Log { lines_left: limits.log_lines_max, bytes_left: limits.log_bytes_max, dropped: 0 }
     }
 
     fn is_full(&self) -> bool {
         self.lines_left == 0 || self.bytes_left == 0
     }
 
-    fn write(&mut self, delivery: &str, level: log::Level, line: &str) {
+    fn write(&mut self, origin: Origin<'_>, level: log::Level, line: &str) {
         if self.is_full() {
             self.dropped += 1;
             return;
@@ -37,7 +41,7 @@ impl Log {
         let line = clean(line, self.bytes_left);
         self.lines_left -= 1;
         self.bytes_left = self.bytes_left.saturating_sub(line.len());
-        let plugin = &*self.plugin;
+        let Origin { plugin, delivery } = origin;
         match level {
             log::Level::Trace => tracing::trace!(target: TARGET, plugin, delivery, "{line}"),
             log::Level::Debug => tracing::debug!(target: TARGET, plugin, delivery, "{line}"),
@@ -49,32 +53,40 @@ impl Log {
     }
 
     /// Logs what the plugin printed, line by line.
-    pub(super) fn printed(&mut self, delivery: &str, text: &str) {
+    pub(super) fn printed(&mut self, origin: Origin<'_>, text: &str) {
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
-            self.write(delivery, log::Level::Info, line);
+            self.write(origin, log::Level::Info, line);
         }
     }
 
     /// Says so if something was left out.
-    pub(super) fn finish(&self, delivery: &str) {
+    pub(super) fn finish(&self, origin: Origin<'_>) {
+        let Origin { plugin, delivery } = origin;
         if self.dropped > 0 {
-            tracing::info!(target: TARGET, plugin = &*self.plugin, delivery, lines = self.dropped, "more log than is kept");
+            tracing::info!(target: TARGET, plugin, delivery, lines = self.dropped, "more log than is kept");
         }
+    }
+}
+
+/// Whether anybody listens at this level.
+fn is_taken(level: log::Level) -> bool {
+    match level {
+        log::Level::Trace => tracing::enabled!(target: TARGET, Level::TRACE),
+        log::Level::Debug => tracing::enabled!(target: TARGET, Level::DEBUG),
+        log::Level::Info => tracing::enabled!(target: TARGET, Level::INFO),
+        log::Level::Warn | log::Level::Error => tracing::enabled!(target: TARGET, Level::WARN),
     }
 }
 
 impl log::Host for Sandbox {
     fn enabled(&mut self, level: log::Level) -> wasmtime::Result<bool> {
-        let taken = match level {
-            log::Level::Trace => tracing::enabled!(target: TARGET, Level::TRACE),
-            log::Level::Debug => tracing::enabled!(target: TARGET, Level::DEBUG),
-            log::Level::Info => tracing::enabled!(target: TARGET, Level::INFO),
-            log::Level::Warn | log::Level::Error => tracing::enabled!(target: TARGET, Level::WARN),
-        };
-        Ok(taken && !self.log.is_full())
+        Ok(is_taken(level) && !self.log.is_full())
     }
 
     fn write(&mut self, level: log::Level, message: String, fields: Vec<(String, String)>) -> wasmtime::Result<()> {
+        if !is_taken(level) {
+            return Ok(());
+        }
         if self.log.is_full() {
             self.log.dropped += 1;
             return Ok(());
@@ -83,7 +95,8 @@ impl log::Host for Sandbox {
         for (name, value) in fields {
             line.extend([" ", &name, "=", &value]);
         }
-        self.log.write(&self.input.call.event.id, level, &line);
+        let origin = Origin { plugin: &self.plugin.name, delivery: &self.input.call.event.id };
+        self.log.write(origin, level, &line);
         Ok(())
     }
 }

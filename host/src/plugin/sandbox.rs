@@ -8,7 +8,8 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::console::{Console, Stream};
 use super::engine::TICK;
-use super::log::Log;
+use super::load::Loaded;
+use super::log::{Log, Origin};
 use super::{Call, Limits};
 use crate::request::Draft;
 
@@ -32,13 +33,13 @@ pub(super) struct Sandbox {
     pub input: Input,
     /// The draft with this plugin's edits, from the first of them on.
     pub edited: Option<Draft>,
-    pub limits: Limits,
+    pub plugin: Arc<Loaded>,
     pub limiter: Limiter,
     pub log: Log,
     ticks_left: u128,
     table: ResourceTable,
     /// Made when first used: most plugins import WASI and few call it.
-    wasi: Option<Wasi>,
+    wasi: Option<Box<Wasi>>,
 }
 
 struct Wasi {
@@ -52,18 +53,19 @@ struct Wasi {
 pub(super) struct OutOfTime;
 
 impl Sandbox {
-    /// Holds one call to these limits.
-    pub(super) fn new(input: Input, limits: &Limits, plugin: Arc<str>) -> Sandbox {
+    /// Holds one call to the plugin's limits.
+    pub(super) fn new(plugin: &Arc<Loaded>, input: Input) -> Sandbox {
+        let limits = &plugin.limits;
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles_max);
         Sandbox {
-            log: Log::new(plugin, limits),
+            log: Log::new(limits),
             edited: None,
             limiter: Limiter::new(limits),
             ticks_left: limits.cpu_max.as_millis() / TICK.as_millis(),
             table,
             wasi: None,
-            limits: limits.clone(),
+            plugin: Arc::clone(plugin),
             input,
         }
     }
@@ -94,15 +96,16 @@ impl Sandbox {
     /// Writes what is left for the log. Call it once, at the end.
     pub(super) fn flush_log(&mut self) {
         let printed = self.printed();
-        self.log.printed(&self.input.call.event.id, &printed);
-        self.log.finish(&self.input.call.event.id);
+        let origin = Origin { plugin: &self.plugin.name, delivery: &self.input.call.event.id };
+        self.log.printed(origin, &printed);
+        self.log.finish(origin);
     }
 }
 
 impl WasiView for Sandbox {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let bytes_max = self.limits.log_bytes_max;
-        let wasi = self.wasi.get_or_insert_with(|| Wasi::empty(bytes_max));
+        let bytes_max = self.plugin.limits.log_bytes_max;
+        let wasi = self.wasi.get_or_insert_with(|| Box::new(Wasi::empty(bytes_max)));
         WasiCtxView { ctx: &mut wasi.ctx, table: &mut self.table }
     }
 }
