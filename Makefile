@@ -15,6 +15,7 @@ run: plugins
 
 test: setup-test lint plugins
 	cd plugins && cargo test -q
+	cargo build --workspace
 	cargo test --workspace
 
 bench: setup-test plugins
@@ -32,7 +33,6 @@ lint: setup-build
 	cargo clippy -q --workspace --all-targets -- -D warnings
 	cd plugins && cargo fmt --all --check
 	cd plugins && cargo clippy -q --workspace --all-targets -- -D warnings
-	cd examples/embed && cargo fmt --check
 
 setup-build:
 	@scripts/setup.sh cc wasm

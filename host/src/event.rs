@@ -129,8 +129,7 @@ impl Members {
         let mut members = Members::default();
         let mut before = json.current_index() + 1;
         let mut name = json.known_object().map(|name| name.map(Name::of));
-        loop {
-            let Some(member) = name.map_err(|error| syntax(&json, &error))? else { break };
+        while let Some(member) = name.map_err(|error| syntax(&json, &error))? {
             let after_name = json.current_index();
             let value = members.value(&mut json, member).map_err(|error| match error {
                 MemberError::Syntax(error) => syntax(&json, &error),

@@ -12,20 +12,23 @@ use tokio::process::{Child, Command};
 use crate::root;
 use crate::wait::eventually;
 
-/// The compiled program, fresh.
+/// The compiled `weft`, fresh.
 pub fn weft() -> PathBuf {
+    program("weft")
+}
+
+/// A program of the workspace, fresh. All are built at once, with the features that the tests' own build has.
+pub fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT
-        .get_or_init(|| {
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let built = std::process::Command::new(cargo).args(["build", "-q", "-p", "weft"]).current_dir(root()).status();
-            assert!(built.expect("cargo runs").success(), "weft does not build");
-            // This test's own program lies in <target>/debug/deps.
-            let own = std::env::current_exe().expect("a path");
-            let debug = own.ancestors().nth(2).expect("target/debug/deps/suite");
-            debug.join("weft")
-        })
-        .clone()
+    let debug = BUILT.get_or_init(|| {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let built = std::process::Command::new(cargo).args(["build", "-q", "--workspace"]).current_dir(root()).status();
+        assert!(built.expect("cargo runs").success(), "the workspace does not build");
+        // This test's own program lies in <target>/debug/deps.
+        let own = std::env::current_exe().expect("a path");
+        own.ancestors().nth(2).expect("target/debug/deps/suite").to_owned()
+    });
+    debug.join(name)
 }
 
 /// What a command printed, and how it ended.

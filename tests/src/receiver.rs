@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -113,13 +113,13 @@ impl Receiver {
 
     /// Decides what a path answers; the script is told how often it was asked before.
     pub fn answers(&self, path: &str, script: impl FnMut(usize) -> Answer + Send + 'static) {
-        self.inner.lock().unwrap().scripts.insert(path.to_owned(), (0, Box::new(script)));
+        self.lock().scripts.insert(path.to_owned(), (0, Box::new(script)));
     }
 
     /// All that arrived.
     #[must_use]
     pub fn arrived(&self) -> Vec<Arrived> {
-        self.inner.lock().unwrap().arrived.clone()
+        self.lock().arrived.clone()
     }
 
     /// All that arrived at a path.
@@ -134,9 +134,13 @@ impl Receiver {
         self.arrived().iter().map(|arrived| arrived.header("x-o2ims-notification-id").to_owned()).collect()
     }
 
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("nobody panicked with it")
+    }
+
     /// Waits until so many arrived in all.
     pub async fn wait_for(&self, count: usize) -> Vec<Arrived> {
-        until(&format!("{count} requests"), || self.inner.lock().unwrap().arrived.len() >= count).await;
+        until(&format!("{count} requests"), || self.lock().arrived.len() >= count).await;
         self.arrived()
     }
 }
@@ -146,7 +150,7 @@ async fn take(State(inner): State<Arc<Mutex<Inner>>>, request: Request) -> Respo
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
     let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
     let answer = {
-        let mut inner = inner.lock().unwrap();
+        let mut inner = inner.lock().expect("nobody panicked with it");
         let (at, method, headers) = (Instant::now(), head.method, head.headers);
         inner.arrived.push(Arrived { at, method, path: path.clone(), headers, body });
         match inner.scripts.get_mut(&path) {

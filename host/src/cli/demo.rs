@@ -55,7 +55,7 @@ impl Demo {
         let receiver = Receiver::start(SECRET).await.context("cannot start the demo's receiver")?;
         let daemon = Daemon::start(self.config(data)?).await?;
         let admin = daemon.admin_address().context("the admin listener has no address")?;
-        let story = Story::new(daemon.queue(), daemon.telemetry(), Arc::clone(&receiver));
+        let story = Story::new(daemon.queue(), &daemon.telemetry(), Arc::clone(&receiver));
         let stop = CancellationToken::new();
         let running = tokio::spawn(daemon.run(stop.clone().cancelled_owned()));
         println!("Weft is running: embedded queue, receiver at {}, plugins match and redact.\n", receiver.url(""));

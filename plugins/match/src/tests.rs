@@ -5,7 +5,8 @@ use crate::condition::{Condition, Settings, is_type, like};
 
 #[test]
 fn a_star_is_any_text() {
-    for (pattern, text) in [("a*", "abc"), ("*c", "abc"), ("a*c", "ac"), ("*", ""), ("a*b*c", "a1b2c"), ("abc", "abc")] {
+    for (pattern, text) in [("a*", "abc"), ("*c", "abc"), ("a*c", "ac"), ("*", ""), ("a*b*c", "a1b2c"), ("abc", "abc")]
+    {
         assert!(like(pattern, text), "{pattern} {text}");
     }
     for (pattern, text) in [("a*", "ba"), ("a*a", "a"), ("a*b*c", "acb"), ("abc", "abcd"), ("", "x")] {
@@ -16,7 +17,9 @@ fn a_star_is_any_text() {
 #[test]
 fn stars_in_types_are_segments() {
     let event_type = "o2ims.Resource.Created";
-    for pattern in ["o2ims.Resource.Created", "o2ims.*.Created", "**", "o2ims.**", "**.Created", "*.*.*", "o2ims.**.Created"] {
+    for pattern in
+        ["o2ims.Resource.Created", "o2ims.*.Created", "**", "o2ims.**", "**.Created", "*.*.*", "o2ims.**.Created"]
+    {
         assert!(is_type(pattern, event_type), "{pattern}");
     }
     for pattern in ["o2ims.*", "*.Created", "o2ims.Resource.Deleted", "**.Deleted", "", "o2ims.Resource.Created.*"] {

@@ -22,8 +22,7 @@
 use std::fmt;
 
 #[doc(hidden)]
-#[expect(unsafe_code, missing_docs, reason = "generated from the contract, wit/plugin.wit")]
-#[expect(clippy::all, reason = "generated")]
+#[allow(unsafe_code, missing_docs, clippy::all, reason = "generated from the contract, wit/plugin.wit")]
 pub mod bindings {
     wit_bindgen::generate!({
         path: "../../wit",

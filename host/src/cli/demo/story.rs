@@ -22,7 +22,7 @@ pub(super) struct Story {
 }
 
 impl Story {
-    pub(super) fn new(queue: Arc<dyn Queue>, telemetry: Arc<Telemetry>, receiver: Arc<Receiver>) -> Story {
+    pub(super) fn new(queue: Arc<dyn Queue>, telemetry: &Telemetry, receiver: Arc<Receiver>) -> Story {
         Story { queue, receiver, attempts: telemetry.watch() }
     }
 
