@@ -221,7 +221,10 @@ impl Queue for Redis {
         read.arg("COUNT").arg(max.get()).arg("BLOCK").arg(millis(wait).max(1));
         read.arg("STREAMS").arg(&self.keys.events).arg(&self.keys.deliveries).arg(">").arg(">");
         let answer = read.query_async(&mut reader).await;
-        let Some(value) = self.with_group(answer).await? else { return Ok(Vec::new()) };
+        let value = match self.with_group(answer).await? {
+            Some(value) => value,
+            None => read.query_async(&mut reader).await.map_err(|error| self.unavailable(&error))?,
+        };
         reply::streams(value, &self.keys.events)
     }
 

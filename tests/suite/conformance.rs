@@ -1,0 +1,463 @@
+//! What every queue does. Each case runs on Redis and on the embedded queue.
+
+use std::collections::HashSet;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use tempfile::TempDir;
+use tests::{RedisServer, eventually};
+use weft::entry::{Content, DeadLetter, Entry, EntryId, Handle, Place, Record, Settlement, Stream};
+use weft::outcome::DeadReason;
+use weft::queue::embedded::Embedded;
+use weft::queue::redis::{Claiming, Keys, Redis};
+use weft::queue::{Depth, Filter, Queue};
+
+/// Short, so that what a host left is taken over while the test waits.
+const IDLE: Duration = Duration::from_millis(200);
+const SOON: Duration = Duration::from_secs(5);
+
+/// A store that outlives the queues on it.
+enum Store {
+    Redis(RedisServer),
+    Embedded(TempDir),
+}
+
+impl Store {
+    async fn redis() -> Store {
+        Store::Redis(RedisServer::start().await)
+    }
+
+    fn embedded() -> Store {
+        Store::Embedded(tempfile::tempdir().unwrap())
+    }
+
+    /// As a host does when it starts.
+    fn open(&self) -> Arc<dyn Queue> {
+        match self {
+            Store::Redis(server) => {
+                let claiming = Claiming { idle: IDLE, ..Claiming::default() };
+                Arc::new(Redis::new(&server.url(), Keys::default(), claiming).unwrap())
+            }
+            Store::Embedded(directory) => Arc::new(Embedded::open(&self.path_of(directory), IDLE).unwrap()),
+        }
+    }
+
+    fn path_of(&self, directory: &TempDir) -> PathBuf {
+        directory.path().join("queue")
+    }
+}
+
+macro_rules! on_both {
+    ($($case:ident)*) => {
+        mod redis {
+            $(#[tokio::test] async fn $case() { super::$case(super::Store::redis().await).await; })*
+        }
+        mod embedded {
+            $(#[tokio::test] async fn $case() { super::$case(super::Store::embedded()).await; })*
+        }
+    };
+}
+
+on_both! {
+    entries_come_in_the_order_of_their_publication
+    receiving_waits_for_the_first_entry
+    nothing_comes_when_nothing_is_there
+    no_entry_is_handed_out_twice
+    what_is_done_never_comes_again
+    what_was_not_settled_comes_again_when_its_host_is_gone
+    a_scheduled_delivery_comes_when_it_is_due
+    the_schedule_says_when_the_next_one_is_due
+    a_due_delivery_that_is_not_settled_is_due_again
+    settling_with_an_old_lease_changes_nothing
+    settling_twice_changes_nothing
+    a_batch_settles_each_entry_in_its_own_way
+    a_dead_letter_keeps_all_it_is_told
+    dead_letters_are_listed_newest_first_in_pages
+    dead_letters_are_filtered
+    a_replay_is_a_delivery_with_its_past
+    a_dead_letter_is_replayed_once
+    a_purged_dead_letter_is_gone
+    depth_counts_what_waits_where
+    any_bytes_survive
+    what_is_stored_outlives_its_host
+}
+
+fn count(number: usize) -> NonZeroUsize {
+    NonZeroUsize::new(number).unwrap()
+}
+
+fn numbered(numbers: std::ops::Range<usize>) -> Vec<Bytes> {
+    numbers.map(|number| Bytes::from(format!("{{\"n\":{number}}}"))).collect()
+}
+
+fn event(entry: &Entry) -> &[u8] {
+    entry.field("event").expect("it has an event")
+}
+
+fn done(handle: Handle) -> Settlement {
+    Settlement { handle, record: Record::Done }
+}
+
+fn scheduled(handle: Handle, after: Duration, stored: &'static str) -> Settlement {
+    Settlement { handle, record: Record::Schedule { after, stored: stored.into() } }
+}
+
+fn dead(handle: Handle, letter: DeadLetter) -> Settlement {
+    Settlement { handle, record: Record::Dead(Box::new(letter)) }
+}
+
+fn letter(subscription: &str, reason: DeadReason) -> DeadLetter {
+    let time = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    DeadLetter {
+        event: Bytes::from_static(b"{\"a\":1.10}"),
+        original_id: EntryId { ms: 1_767_868_200_000, seq: 7 },
+        failed_at: time(1_767_868_207),
+        subscription_id: subscription.to_owned(),
+        reason,
+        attempts: 4,
+        last_status: Some(500),
+        last_error: "the endpoint answered 500".to_owned(),
+        first_seen: time(1_767_868_200),
+        replays: 0,
+        died_before: Vec::new(),
+        raw: Vec::new(),
+    }
+}
+
+/// Publishes and receives so many, all at once.
+async fn in_hand(queue: &dyn Queue, number: usize) -> Vec<Entry> {
+    queue.publish(&numbered(0..number)).await.unwrap();
+    receive(queue, number).await
+}
+
+/// Receives so many in as many steps as it takes.
+async fn receive(queue: &dyn Queue, number: usize) -> Vec<Entry> {
+    let mut all = Vec::new();
+    while all.len() < number {
+        let some = queue.receive(0, count(number - all.len()), SOON).await.unwrap();
+        assert!(!some.is_empty(), "{} of {number} came", all.len());
+        all.extend(some);
+    }
+    all
+}
+
+/// Takes due ones until there is one.
+async fn due(queue: &dyn Queue) -> Entry {
+    eventually("a due delivery", || async { queue.take_due(count(10)).await.unwrap().entries.pop() }).await
+}
+
+/// Takes what a dead host left, in whichever way the queue gives it.
+async fn left_behind(queue: &dyn Queue) -> Entry {
+    eventually("what was left behind", || async {
+        let mut received = queue.receive(0, count(10), Duration::from_millis(10)).await.unwrap();
+        received.extend(queue.claim(count(10)).await.unwrap());
+        received.pop()
+    })
+    .await
+}
+
+async fn bury(queue: &dyn Queue, letters: Vec<DeadLetter>) {
+    let entries = in_hand(queue, letters.len()).await;
+    // One by one, so that their order is theirs.
+    for (entry, letter) in entries.into_iter().zip(letters) {
+        queue.settle(&[dead(entry.handle, letter)]).await.unwrap();
+    }
+}
+
+async fn all_dead(queue: &dyn Queue) -> Vec<(EntryId, DeadLetter)> {
+    queue.dead_letters(&Filter::default(), None, count(100)).await.unwrap().letters
+}
+
+async fn entries_come_in_the_order_of_their_publication(store: Store) {
+    let queue = store.open();
+    let ids = queue.publish(&numbered(0..100)).await.unwrap();
+    let entries = receive(&*queue, 100).await;
+    assert!(entries.iter().map(|entry| entry.handle.id).eq(ids));
+    assert!(entries.iter().map(event).eq(numbered(0..100)));
+    let stream = |entry: &Entry| entry.handle.stream == Stream::Events && entry.handle.place == Place::Stream;
+    assert!(entries.iter().all(stream));
+}
+
+async fn receiving_waits_for_the_first_entry(store: Store) {
+    let queue = store.open();
+    let waiting = tokio::spawn({
+        let queue = Arc::clone(&queue);
+        async move { queue.receive(0, count(5), SOON).await.unwrap() }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let published = Instant::now();
+    queue.publish(&numbered(0..1)).await.unwrap();
+    assert_eq!(waiting.await.unwrap().len(), 1);
+    assert!(published.elapsed() < SOON, "it came only when the wait was over");
+}
+
+async fn nothing_comes_when_nothing_is_there(store: Store) {
+    let queue = store.open();
+    assert!(queue.receive(0, count(5), Duration::from_millis(20)).await.unwrap().is_empty());
+    assert!(queue.claim(count(5)).await.unwrap().is_empty());
+    let due = queue.take_due(count(5)).await.unwrap();
+    assert!(due.entries.is_empty() && due.next.is_none());
+    assert!(all_dead(&*queue).await.is_empty());
+    assert_eq!(queue.depth().await.unwrap(), Depth::default());
+}
+
+async fn no_entry_is_handed_out_twice(store: Store) {
+    let queue = store.open();
+    queue.publish(&numbered(0..500)).await.unwrap();
+    let workers = (0..4).map(|worker| {
+        let queue = Arc::clone(&queue);
+        tokio::spawn(async move {
+            let mut mine = Vec::new();
+            loop {
+                let some = queue.receive(worker, count(7), Duration::from_millis(50)).await.unwrap();
+                if some.is_empty() {
+                    return mine;
+                }
+                mine.extend(some.into_iter().map(|entry| entry.handle.id));
+            }
+        })
+    });
+    let mut all = Vec::new();
+    for worker in workers.collect::<Vec<_>>() {
+        all.extend(worker.await.unwrap());
+    }
+    assert_eq!(all.len(), 500);
+    assert_eq!(all.iter().collect::<HashSet<_>>().len(), 500);
+}
+
+async fn what_is_done_never_comes_again(store: Store) {
+    let queue = store.open();
+    let batch: Vec<_> = in_hand(&*queue, 20).await.iter().map(|entry| done(entry.handle)).collect();
+    queue.settle(&batch).await.unwrap();
+    drop(queue);
+    let queue = store.open();
+    tokio::time::sleep(2 * IDLE).await;
+    assert!(queue.claim(count(50)).await.unwrap().is_empty());
+    assert!(queue.receive(0, count(50), Duration::from_millis(20)).await.unwrap().is_empty());
+}
+
+async fn what_was_not_settled_comes_again_when_its_host_is_gone(store: Store) {
+    let queue = store.open();
+    let entries = in_hand(&*queue, 2).await;
+    queue.settle(&[done(entries[0].handle)]).await.unwrap();
+    drop(queue);
+    let queue = store.open();
+    let again = left_behind(&*queue).await;
+    assert_eq!((again.handle, event(&again)), (entries[1].handle, event(&entries[1])));
+    queue.settle(&[done(again.handle)]).await.unwrap();
+    assert_eq!(queue.depth().await.unwrap().pending, 0);
+}
+
+async fn a_scheduled_delivery_comes_when_it_is_due(store: Store) {
+    let queue = store.open();
+    let entries = in_hand(&*queue, 2).await;
+    let settled = Instant::now();
+    let batch = [
+        scheduled(entries[0].handle, Duration::from_millis(150), "later"),
+        scheduled(entries[1].handle, Duration::from_secs(3600), "much later"),
+    ];
+    queue.settle(&batch).await.unwrap();
+    assert!(queue.take_due(count(10)).await.unwrap().entries.is_empty());
+    let entry = due(&*queue).await;
+    assert!(settled.elapsed() >= Duration::from_millis(145), "too early: {:?}", settled.elapsed());
+    assert_eq!(entry.content, Content::Stored("later".into()));
+    assert_eq!((entry.handle.id, entry.handle.stream), (entries[0].handle.id, Stream::Events));
+    queue.settle(&[done(entry.handle)]).await.unwrap();
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.scheduled, depth.pending), (1, 0));
+}
+
+async fn the_schedule_says_when_the_next_one_is_due(store: Store) {
+    let queue = store.open();
+    let entries = in_hand(&*queue, 1).await;
+    queue.settle(&[scheduled(entries[0].handle, Duration::from_secs(60), "x")]).await.unwrap();
+    let next = queue.take_due(count(10)).await.unwrap().next.expect("one is scheduled");
+    assert!(next > Duration::from_secs(50) && next <= Duration::from_secs(60), "{next:?}");
+}
+
+async fn a_due_delivery_that_is_not_settled_is_due_again(store: Store) {
+    let queue = store.open();
+    let entries = in_hand(&*queue, 1).await;
+    queue.settle(&[scheduled(entries[0].handle, Duration::ZERO, "x")]).await.unwrap();
+    let first = due(&*queue).await;
+    assert!(queue.take_due(count(10)).await.unwrap().entries.is_empty(), "it is leased");
+    let second = due(&*queue).await;
+    assert_eq!((second.handle.id, second.content), (first.handle.id, first.content));
+}
+
+async fn settling_with_an_old_lease_changes_nothing(store: Store) {
+    let queue = store.open();
+    let entries = in_hand(&*queue, 1).await;
+    queue.settle(&[scheduled(entries[0].handle, Duration::ZERO, "x")]).await.unwrap();
+    let first = due(&*queue).await;
+    let second = due(&*queue).await;
+    assert_ne!(first.handle, second.handle);
+    queue.settle(&[dead(first.handle, letter("a", DeadReason::Exhausted))]).await.unwrap();
+    assert!(all_dead(&*queue).await.is_empty(), "somebody else has it now");
+    queue.settle(&[done(second.handle)]).await.unwrap();
+    assert_eq!(queue.depth().await.unwrap().scheduled, 0);
+}
+
+async fn settling_twice_changes_nothing(store: Store) {
+    let queue = store.open();
+    let entries = in_hand(&*queue, 3).await;
+    let batch = [
+        done(entries[0].handle),
+        dead(entries[1].handle, letter("a", DeadReason::Gone)),
+        scheduled(entries[2].handle, Duration::from_secs(60), "x"),
+    ];
+    queue.settle(&batch).await.unwrap();
+    let once = queue.depth().await.unwrap();
+    queue.settle(&batch).await.unwrap();
+    assert_eq!(queue.depth().await.unwrap(), once);
+    assert_eq!((once.dead, once.scheduled, once.pending), (1, 1, 0));
+}
+
+async fn a_batch_settles_each_entry_in_its_own_way(store: Store) {
+    let queue = store.open();
+    let entries = in_hand(&*queue, 300).await;
+    let settle = |(at, entry): (usize, &Entry)| match at % 3 {
+        0 => done(entry.handle),
+        1 => scheduled(entry.handle, Duration::from_secs(60), "x"),
+        _ => dead(entry.handle, letter("a", DeadReason::Exhausted)),
+    };
+    let batch: Vec<_> = entries.iter().enumerate().map(settle).collect();
+    queue.settle(&batch).await.unwrap();
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.pending, depth.scheduled, depth.dead), (0, 100, 100));
+}
+
+async fn a_dead_letter_keeps_all_it_is_told(store: Store) {
+    let queue = store.open();
+    let whole = DeadLetter {
+        replays: 2,
+        died_before: vec![DeadReason::Exhausted, DeadReason::Gone],
+        last_error: "ünïcode\nand lines".to_owned(),
+        ..letter("sub-67890", DeadReason::Plugin)
+    };
+    let bare = DeadLetter {
+        event: Bytes::new(),
+        subscription_id: String::new(),
+        attempts: 0,
+        last_status: None,
+        raw: vec![("colour".into(), "red".into()), ("\u{0}".into(), Bytes::from_static(b"\xff\x00"))],
+        ..letter("", DeadReason::Malformed)
+    };
+    bury(&*queue, vec![whole.clone(), bare.clone()]).await;
+    let found = all_dead(&*queue).await;
+    assert_eq!(found[1].1, whole);
+    assert_eq!(found[0].1, bare);
+    assert_eq!(queue.dead_letter(found[1].0).await.unwrap().unwrap(), whole);
+    assert_eq!(queue.dead_letter(EntryId { ms: 1, seq: 1 }).await.unwrap(), None);
+}
+
+async fn dead_letters_are_listed_newest_first_in_pages(store: Store) {
+    let queue = store.open();
+    let names: Vec<String> = (0..25).map(|number| format!("sub-{number}")).collect();
+    bury(&*queue, names.iter().map(|name| letter(name, DeadReason::Exhausted)).collect()).await;
+    let (mut seen, mut before, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = queue.dead_letters(&Filter::default(), before, count(10)).await.unwrap();
+        assert!(page.letters.len() <= 10);
+        seen.extend(page.letters.into_iter().map(|(_, letter)| letter.subscription_id));
+        before = page.next;
+        pages += 1;
+        if before.is_none() {
+            break;
+        }
+    }
+    assert!(seen.iter().eq(names.iter().rev()), "{seen:?}");
+    assert!((3..=4).contains(&pages), "{pages}");
+}
+
+async fn dead_letters_are_filtered(store: Store) {
+    let queue = store.open();
+    let (gone, exhausted) = (DeadReason::Gone, DeadReason::Exhausted);
+    bury(&*queue, vec![letter("a", gone), letter("b", gone), letter("a", exhausted), letter("b", exhausted)]).await;
+    let find = async |subscription: Option<&str>, reason| {
+        let filter = Filter { subscription_id: subscription.map(str::to_owned), reason };
+        let page = queue.dead_letters(&filter, None, count(10)).await.unwrap();
+        page.letters.into_iter().map(|(_, letter)| (letter.subscription_id, letter.reason)).collect::<Vec<_>>()
+    };
+    assert_eq!(find(Some("a"), None).await, [("a".to_owned(), exhausted), ("a".to_owned(), gone)]);
+    assert_eq!(find(None, Some(gone)).await, [("b".to_owned(), gone), ("a".to_owned(), gone)]);
+    assert_eq!(find(Some("b"), Some(exhausted)).await, [("b".to_owned(), exhausted)]);
+    assert!(find(Some("c"), None).await.is_empty());
+}
+
+async fn a_replay_is_a_delivery_with_its_past(store: Store) {
+    let queue = store.open();
+    let past = DeadLetter { replays: 1, died_before: vec![DeadReason::Gone], ..letter("a", DeadReason::Exhausted) };
+    bury(&*queue, vec![past.clone()]).await;
+    let id = all_dead(&*queue).await[0].0;
+    let delivery = queue.replay(id).await.unwrap().expect("it was there");
+    assert!(all_dead(&*queue).await.is_empty());
+    let entry = receive(&*queue, 1).await.remove(0);
+    assert_eq!((entry.handle.id, entry.handle.stream), (delivery, Stream::Deliveries));
+    assert_eq!(event(&entry), past.event);
+    assert_eq!(entry.field("replays").unwrap(), "2");
+    assert_eq!(entry.field("died_before").unwrap(), "gone,exhausted");
+    queue.settle(&[done(entry.handle)]).await.unwrap();
+    assert_eq!(queue.depth().await.unwrap().pending, 0);
+}
+
+async fn a_dead_letter_is_replayed_once(store: Store) {
+    let queue = store.open();
+    bury(&*queue, vec![letter("a", DeadReason::Exhausted)]).await;
+    let id = all_dead(&*queue).await[0].0;
+    let both = tokio::join!(queue.replay(id), queue.replay(id));
+    let replays = [both.0.unwrap(), both.1.unwrap()];
+    assert_eq!(replays.iter().flatten().count(), 1, "{replays:?}");
+    assert_eq!(receive(&*queue, 1).await.len(), 1);
+    assert!(queue.receive(0, count(1), Duration::from_millis(20)).await.unwrap().is_empty());
+}
+
+async fn a_purged_dead_letter_is_gone(store: Store) {
+    let queue = store.open();
+    bury(&*queue, vec![letter("a", DeadReason::Exhausted), letter("b", DeadReason::Exhausted)]).await;
+    let id = all_dead(&*queue).await[0].0;
+    assert!(queue.purge(id).await.unwrap());
+    assert!(!queue.purge(id).await.unwrap());
+    assert_eq!(queue.replay(id).await.unwrap(), None);
+    let left = all_dead(&*queue).await;
+    assert_eq!((left.len(), left[0].1.subscription_id.as_str()), (1, "a"));
+}
+
+async fn depth_counts_what_waits_where(store: Store) {
+    let queue = store.open();
+    let entries = in_hand(&*queue, 3).await;
+    queue.publish(&numbered(3..5)).await.unwrap();
+    queue.settle(&[scheduled(entries[0].handle, Duration::from_secs(60), "x")]).await.unwrap();
+    queue.settle(&[dead(entries[1].handle, letter("a", DeadReason::Gone))]).await.unwrap();
+    let depth = queue.depth().await.unwrap();
+    assert_eq!(depth, Depth { events: depth.events, waiting: 2, pending: 1, scheduled: 1, dead: 1 });
+    assert!(depth.events >= 3, "{depth:?}");
+}
+
+async fn any_bytes_survive(store: Store) {
+    let queue = store.open();
+    let big = Bytes::from(vec![b'x'; 10 << 20]);
+    let odd = Bytes::from((0..=255).collect::<Vec<u8>>());
+    let events = [odd, Bytes::new(), big];
+    queue.publish(&events).await.unwrap();
+    let entries = receive(&*queue, 3).await;
+    assert!(entries.iter().map(event).eq(events));
+}
+
+async fn what_is_stored_outlives_its_host(store: Store) {
+    let queue = store.open();
+    let entries = in_hand(&*queue, 2).await;
+    queue.settle(&[scheduled(entries[0].handle, Duration::ZERO, "x")]).await.unwrap();
+    queue.settle(&[dead(entries[1].handle, letter("a", DeadReason::Gone))]).await.unwrap();
+    let ids = queue.publish(&numbered(2..3)).await.unwrap();
+    drop(queue);
+    let queue = store.open();
+    assert_eq!(due(&*queue).await.content, Content::Stored("x".into()));
+    assert_eq!(all_dead(&*queue).await.len(), 1);
+    assert_eq!(receive(&*queue, 1).await[0].handle.id, ids[0]);
+    let later = queue.publish(&numbered(3..4)).await.unwrap();
+    assert!(later[0] > ids[0], "ids grow over restarts");
+}
