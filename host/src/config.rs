@@ -1,6 +1,7 @@
 //! The configuration: `weft.toml`, laid over the defaults, with the environment laid over it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,7 +48,7 @@ pub struct Config {
 }
 
 /// Where deliveries wait.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Queue {
     /// `embedded:DIRECTORY`, `redis://…` or `rediss://…`
     pub url: String,
@@ -192,6 +193,13 @@ pub struct Admin {
 pub struct Metrics {
     /// Subscriptions that are counted by name; further ones are counted together as `_other`.
     pub subscription_labels: usize,
+}
+
+/// Without the URL, in which a password may stand.
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("events", &self.events).field("group", &self.group).finish_non_exhaustive()
+    }
 }
 
 impl Default for Queue {

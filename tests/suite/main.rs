@@ -7,7 +7,6 @@ mod delivery;
 mod docs;
 mod examples;
 mod hostile;
-mod metrics;
 mod plugins;
 mod recovery;
 mod seed;

@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use serde_json::json;
 
 use crate::entry::{Content, DeadLetter, Entry, EntryId};
 use crate::outcome::DeadReason;
@@ -11,6 +14,9 @@ use crate::stored;
 
 /// Fields of a malformed entry are kept under their name with this in front.
 const RAW: &str = "raw.";
+/// More of them are kept together in one field: a script hands Redis at most some thousand words.
+const RAW_FIELDS_MAX: usize = 1000;
+const RAW_TOGETHER: &str = "raw.fields";
 
 type Field<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
 
@@ -31,6 +37,10 @@ pub(super) fn to_fields(letter: &DeadLetter) -> Vec<Field<'_>> {
         let trail = stored::trail_fields(letter.replays, &letter.died_before);
         fields.extend(trail.into_iter().map(|(name, value)| field(name, value)));
     }
+    if letter.raw.len() > RAW_FIELDS_MAX {
+        fields.push(field(RAW_TOGETHER, together(&letter.raw)));
+        return fields;
+    }
     fields.extend(
         letter
             .raw
@@ -38,6 +48,15 @@ pub(super) fn to_fields(letter: &DeadLetter) -> Vec<Field<'_>> {
             .map(|(name, value)| (Cow::Owned([RAW.as_bytes(), name].concat()), Cow::Borrowed(value.as_ref()))),
     );
     fields
+}
+
+/// `[["name", "value"], …]`; what is no UTF-8 as `{"base64": "…"}`.
+fn together(raw: &[(Bytes, Bytes)]) -> String {
+    let text = |bytes: &Bytes| match std::str::from_utf8(bytes) {
+        Ok(text) => json!(text),
+        Err(_) => json!({ "base64": STANDARD.encode(bytes) }),
+    };
+    serde_json::Value::Array(raw.iter().map(|(name, value)| json!([text(name), text(value)])).collect()).to_string()
 }
 
 /// Reads one back. One that the Go workers wrote has four fields only; they gave up for one reason.
