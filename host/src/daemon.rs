@@ -72,7 +72,7 @@ impl Daemon {
         };
         let directory = config.directory();
         let telemetry = Arc::new(Telemetry::new(config.metrics.subscription_labels));
-        let health = Arc::new(Health::default());
+        let health = Arc::new(Health::starting());
         let parts = Parts { queue, directory, plugins, sender, health, telemetry, limits };
         Ok(Daemon { parts, tokens: config.admin.tokens, listener })
     }

@@ -33,16 +33,32 @@ impl Part {
     }
 }
 
+const UNPOISONED: &str = "no holder of this lock can panic";
+
 /// What is in the way now.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Health {
     causes: Mutex<BTreeMap<Part, String>>,
 }
 
 impl Health {
+    /// Not ready before [`Health::started`].
+    pub(crate) fn starting() -> Health {
+        let cause = (Part::Lifecycle, "starting: the queue's store has not answered yet".to_owned());
+        Health { causes: Mutex::new(BTreeMap::from([cause])) }
+    }
+
+    pub(crate) fn started(&self) {
+        self.causes.lock().expect(UNPOISONED).remove(&Part::Lifecycle);
+    }
+
+    pub(crate) fn stopping(&self) {
+        self.causes.lock().expect(UNPOISONED).insert(Part::Lifecycle, "stopping".to_owned());
+    }
+
     /// Notes how a part fared. The log says so once when it changes, not each time.
     pub fn note<T, E: fmt::Display>(&self, part: Part, result: &Result<T, E>) {
-        let mut causes = self.causes.lock().expect("no holder of this lock can panic");
+        let mut causes = self.causes.lock().expect(UNPOISONED);
         match result {
             Ok(_) => {
                 if causes.remove(&part).is_some() {
@@ -61,7 +77,7 @@ impl Health {
     /// What is in the way, by part; empty when ready.
     #[must_use]
     pub fn causes(&self) -> Vec<(Part, String)> {
-        let causes = self.causes.lock().expect("no holder of this lock can panic");
+        let causes = self.causes.lock().expect(UNPOISONED);
         causes.iter().map(|(part, cause)| (*part, cause.clone())).collect()
     }
 }

@@ -88,6 +88,7 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
     let settling = tokio::spawn(settler.run());
 
     shutdown.await;
+    health.stopping();
     stop.cancel();
     loops.close();
     worker.in_hand.close();
@@ -113,11 +114,16 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
 
 /// Keeps the gauges and the store's health up to date.
 async fn observe(queue: Arc<dyn Queue>, health: Arc<Health>, telemetry: Arc<Telemetry>, stop: CancellationToken) {
+    let mut started = false;
     loop {
         let depth = queue.depth().await;
         health.note(Part::Store, &depth);
         if let Ok(depth) = depth {
             telemetry.depth(&depth);
+            if !started {
+                health.started();
+                started = true;
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}

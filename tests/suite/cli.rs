@@ -1,1 +1,203 @@
-//! TODO
+//! The program as a person types it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tests::process::{run, run_in};
+use tests::{Answer, Event, Receiver, RedisServer, TestHost, eventually, host, root, until};
+
+#[tokio::test]
+async fn usage_goes_to_whoever_asks_for_it() {
+    let help = run(&["--help"], "").await;
+    assert_eq!(help.code, Some(0));
+    for command in ["serve", "demo", "check", "publish", "dlq"] {
+        assert!(help.out.contains(command), "{}", help.out);
+        assert_eq!(run(&[command, "--help"], "").await.code, Some(0));
+    }
+    let wrong = run(&["serve", "--prot", "1"], "").await;
+    assert_eq!((wrong.code, wrong.out.as_str()), (Some(64), ""));
+    assert!(wrong.err.contains("--prot"));
+    assert_eq!(run(&["frobnicate"], "").await.code, Some(64));
+    assert_eq!(run(&["--version"], "").await.out.trim(), format!("weft {}", env!("CARGO_PKG_VERSION")));
+}
+
+#[tokio::test]
+async fn check_reports_three_mistakes_at_once_and_exits_64() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "[queue]\nurl = \"mysql://h\"\n[delivery]\nworkercount = 3\n[admin]\nlisten = \"0.0.0.0:1\"\n";
+    std::fs::write(directory.path().join("weft.toml"), text).unwrap();
+    for command in ["check", "serve"] {
+        let ran = run_in(directory.path(), &[command], "").await;
+        assert_eq!((ran.code, ran.out.as_str()), (Some(64), ""));
+        assert_eq!(ran.err.lines().count(), 3, "{}", ran.err);
+        for path in ["queue.url", "delivery.workercount", "admin.listen"] {
+            assert!(ran.err.contains(path), "{}", ran.err);
+        }
+    }
+}
+
+#[tokio::test]
+async fn check_looks_at_the_plugins_too() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("plugins")).unwrap();
+    std::fs::write(directory.path().join("plugins/bad.wasm"), "nonsense").unwrap();
+    std::fs::write(directory.path().join("weft.toml"), "[defaults]\nplugins = [\"absent\"]\n").unwrap();
+    let ran = run_in(directory.path(), &["check"], "").await;
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("bad") && ran.err.contains("absent.wasm"), "{}", ran.err);
+
+    std::fs::remove_file(directory.path().join("plugins/bad.wasm")).unwrap();
+    std::fs::write(directory.path().join("weft.toml"), "").unwrap();
+    let ran = run_in(directory.path(), &["check"], "").await;
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn publish_takes_objects_arrays_and_lines() {
+    let (redis, receiver) = (RedisServer::start().await, Receiver::start().await);
+    let host = TestHost::start(&redis.url()).await;
+    let (admin, json) = (host.url(""), |id: &str| Event::to(&receiver.url("/")).id(id).json());
+    let ran = run(&["publish", "--admin", &admin], &json("1")).await;
+    assert_eq!((ran.code, ran.out.lines().count()), (Some(0), 1), "{}", ran.err);
+    let many = format!("[{},{}]\n{}\n", json("2"), json("3"), json("4"));
+    let ran = run(&["publish", "--admin", &admin, "--json"], &many).await;
+    let published: Value = serde_json::from_str(&ran.out).expect("JSON on stdout");
+    assert_eq!(published["ids"].as_array().unwrap().len(), 3);
+    receiver.wait_for(4).await;
+
+    let ran = run(&["publish", "--admin", &admin], "{\"a\":").await;
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
+    assert!(ran.err.contains("not JSON"), "{}", ran.err);
+    let port = tests::redis_server::free_port();
+    let ran = run(&["publish", "--admin", &format!("http://127.0.0.1:{port}")], &json("5")).await;
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("is `weft serve` running"), "{}", ran.err);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn dlq_lists_shows_replays_and_purges() {
+    let redis = RedisServer::start().await;
+    look_after_dead_letters(&redis.url()).await;
+}
+
+#[tokio::test]
+async fn dlq_does_the_same_with_the_embedded_queue() {
+    let directory = tempfile::tempdir().unwrap();
+    look_after_dead_letters(&format!("embedded:{}", directory.path().join("queue").display())).await;
+}
+
+async fn look_after_dead_letters(queue_url: &str) {
+    let receiver = Receiver::start().await;
+    let mut config = host::config(queue_url);
+    config.delivery.max_retries = 0;
+    let host = TestHost::with(config).await;
+    let admin = host.url("");
+    let dlq = async |words: &[&str]| {
+        let words: Vec<&str> = ["dlq"].iter().chain(words).copied().chain(["--admin", &admin]).collect();
+        run(&words, "").await
+    };
+    receiver.answers("/down", |asked| Answer::status(if asked < 3 { 500 } else { 204 }));
+    let events = ["a", "b", "c"].map(|id| Event::to(&receiver.url("/down")).subscription(id).id(id).json().into());
+    host.queue.publish(&events).await.unwrap();
+    let list = eventually("three dead letters", || async {
+        let ran = dlq(&["list", "--json"]).await;
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        (ran.out.lines().count() == 3).then_some(ran.out)
+    })
+    .await;
+    let letters: Vec<Value> = list.lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect();
+    let id_of = |subscription: &str| {
+        let letter = letters.iter().find(|letter| letter["subscription_id"] == subscription).expect("listed");
+        letter["id"].as_str().unwrap().to_owned()
+    };
+
+    let ran = dlq(&["list", "--subscription", "b", "--reason", "exhausted"]).await;
+    assert!(ran.out.lines().count() == 1 && ran.out.contains("exhausted"), "{}", ran.out);
+    let ran = dlq(&["list", "--reason", "boredom"]).await;
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("known are exhausted"), "{}", ran.err);
+
+    let ran = dlq(&["show", &id_of("a")]).await;
+    let shown: Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!((&shown["event"]["notificationId"], &shown["last_status"]), (&"a".into(), &500.into()));
+
+    let ran = dlq(&["replay", &id_of("a")]).await;
+    assert_eq!((ran.code, ran.out.lines().count()), (Some(0), 1), "{}", ran.err);
+    until("the replay", || receiver.arrived().len() == 4).await;
+    let again = dlq(&["replay", &id_of("a")]).await;
+    assert_eq!(again.code, Some(1), "it is gone: {}", again.err);
+
+    assert_eq!(dlq(&["purge", "--all"]).await.code, Some(1), "not without --yes");
+    let ran = dlq(&["purge", &id_of("b")]).await;
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let ran = dlq(&["replay", "--all"]).await;
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    until("the last one", || receiver.ids().iter().filter(|id| *id == "c").count() == 2).await;
+    let ran = dlq(&["list"]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), ""));
+    assert_eq!(receiver.ids().iter().filter(|id| *id == "b").count(), 1, "purged, not replayed");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn tokens_decide_who_may_do_what() {
+    let redis = RedisServer::start().await;
+    let mut config = host::config(&redis.url());
+    let token = |name: &str, role| weft::admin::Token {
+        name: name.to_owned(),
+        role,
+        secret: weft::admin::TokenSecret::new(name),
+    };
+    config.admin.tokens = vec![token("looker", weft::admin::Role::Read), token("doer", weft::admin::Role::Write)];
+    let host = TestHost::with(config).await;
+    let ask = async |method: reqwest::Method, path: &str, token: Option<&str>| {
+        let request = reqwest::Client::new().request(method, host.url(path)).body("[]");
+        let request = token.map_or(request.try_clone().unwrap(), |token| request.bearer_auth(token));
+        request.send().await.unwrap().status().as_u16()
+    };
+    let (get, post) = (reqwest::Method::GET, reqwest::Method::POST);
+    assert_eq!(ask(get.clone(), "/healthz", None).await, 200);
+    assert_eq!(ask(get.clone(), "/metrics", None).await, 401);
+    assert_eq!(ask(get.clone(), "/metrics", Some("wrong")).await, 401);
+    assert_eq!(ask(get.clone(), "/metrics", Some("looker")).await, 200);
+    assert_eq!(ask(post.clone(), "/v1/events", Some("looker")).await, 403);
+    assert_ne!(ask(post, "/v1/events", Some("doer")).await, 403);
+    assert_eq!(ask(get, "/v1/nonsense", Some("doer")).await, 404);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn the_demo_tells_its_whole_story() {
+    let plugins = root().join("target/plugins").display().to_string();
+    let told = run(&["demo", "--once", "--listen", "127.0.0.1:0", "--plugins", &plugins], "").await;
+    assert_eq!(told.code, Some(0), "{}{}", told.out, told.err);
+    for word in ["delivered", "dropped", "retry", "dead letter", "replay", "***"] {
+        assert!(told.out.to_lowercase().contains(word), "{word} in {}", told.out);
+    }
+    let untold = run(&["demo", "--once", "--plugins", "/no/such/place"], "").await;
+    assert_eq!(untold.code, Some(1));
+    assert!(untold.err.contains("make plugins"), "{}", untold.err);
+}
+
+#[tokio::test]
+async fn an_attempt_is_one_line_of_log() {
+    let (redis, receiver) = (RedisServer::start().await, Receiver::start().await);
+    let config = format!(
+        "[queue]\nurl = \"{}\"\n[egress]\nallow = [\"127.0.0.0/8\"]\n[delivery]\nhmac_secret = \"hunter2\"\n",
+        redis.url()
+    );
+    let mut weft = tests::WeftProcess::serve(&config).await;
+    redis.publish(&Event::to(&receiver.url("/")).json()).await;
+    receiver.wait_for(1).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    weft.terminate().await;
+    let lines: Vec<Value> =
+        weft.log().lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect();
+    let attempts: Vec<&Value> = lines.iter().filter(|line| line["message"] == "attempted").collect();
+    assert_eq!(attempts.len(), 1);
+    let attempt = attempts[0];
+    assert_eq!((&attempt["event"], &attempt["subscription"]), (&"notif-12345".into(), &"sub-67890".into()));
+    assert_eq!((&attempt["result"], &attempt["outcome"], &attempt["attempt"]), (&"204".into(), &"delivered".into(), &1.into()));
+    assert!(!weft.log().contains("hunter2") && !weft.log().contains("globalResourceId"));
+}

@@ -1,1 +1,115 @@
-//! TODO
+//! What the documents say works: their links lead somewhere and their configuration is taken.
+
+use std::path::{Path, PathBuf};
+
+use tests::root;
+use weft::Config;
+
+/// Every Markdown file of the project.
+fn documents() -> Vec<PathBuf> {
+    fn walk(directory: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path()) {
+            let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if entry.is_dir() && name != "target" && !name.starts_with('.') && name != "node_modules" {
+                walk(&entry, found);
+            } else if name.ends_with(".md") {
+                found.push(entry);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root(), &mut found);
+    found
+}
+
+/// The code blocks of a document in this language.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.trim() == format!("```{language}") {
+            blocks.push(lines.by_ref().take_while(|line| line.trim() != "```").fold(String::new(), |all, line| all + line + "\n"));
+        } else if line.trim().starts_with("```") {
+            let _ = lines.by_ref().find(|line| line.trim() == "```");
+        }
+    }
+    blocks
+}
+
+#[test]
+fn every_document_that_is_promised_is_there() {
+    for name in ["README.md", "ARCHITECTURE.md", "CONVENTIONS.md", "CHANGELOG.md", "LICENSE", "wit/README.md"] {
+        assert!(root().join(name).exists(), "{name}");
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    for document in documents() {
+        let text = std::fs::read_to_string(&document).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            let file = document.parent().expect("a directory").join(target);
+            assert!(file.exists(), "{}: {target} is not there", document.display());
+        }
+    }
+}
+
+#[test]
+fn configuration_in_documents_is_taken() {
+    let mut seen = 0;
+    for document in documents() {
+        let text = std::fs::read_to_string(&document).unwrap();
+        for block in blocks(&text, "toml").iter().filter(|block| !block.contains("[package]")) {
+            let directory = tempfile::tempdir().unwrap();
+            let secret = directory.path().join("secret");
+            std::fs::write(&secret, "s").unwrap();
+            // The variables that secrets are taken from are the operator's to set.
+            let mut config = String::new();
+            let mut rest = block.as_str();
+            while let Some((before, after)) = rest.split_once("{ env = ") {
+                let (_, after) = after.split_once('}').expect("closed");
+                config += &format!("{before}{{ file = {:?} }}", secret.display().to_string());
+                rest = after;
+            }
+            let file = directory.path().join("weft.toml");
+            std::fs::write(&file, config + rest).unwrap();
+            if let Err(mistakes) = Config::load(Some(&file), std::iter::empty()) {
+                panic!("{}: {mistakes}\n{block}", document.display());
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen >= 3, "{seen} blocks of configuration");
+}
+
+#[test]
+fn metrics_in_the_readme_are_those_that_the_host_has() {
+    let names = weft::telemetry::Telemetry::new(10);
+    names.depth(&weft::queue::Depth::default());
+    let text = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let source = std::fs::read_to_string(root().join("host/src/telemetry.rs")).unwrap();
+    let mentioned = text.split(|char: char| !(char.is_ascii_alphanumeric() || char == '_'));
+    for name in mentioned.filter(|word| word.starts_with("o2ims_") || word.starts_with("weft_")) {
+        let known = source.contains(&format!("\"{name}\"")) || name == "weft_plugin";
+        assert!(known, "the README speaks of {name}");
+    }
+}
+
+#[test]
+fn commands_in_the_readme_are_commands() {
+    let text = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
+    let commands = blocks(&text, "sh").join("\n");
+    assert!(commands.contains("make run") && commands.contains("make test"));
+    for line in commands.lines().map(str::trim) {
+        if let Some(target) = line.strip_prefix("make ").and_then(|rest| rest.split_whitespace().next()) {
+            assert!(makefile.contains(&format!("\n{target}:")), "make {target}");
+        }
+        for file in line.split_whitespace().filter(|word| word.starts_with("examples/")) {
+            assert!(root().join(file).exists(), "{file}");
+        }
+    }
+}

@@ -1,1 +1,248 @@
-//! TODO
+//! Plugins on live deliveries: misbehaving guests in `.wat`, and the first-party ones as an operator configures them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tests::{Answer, Event, Receiver, RedisServer, TestHost, eventually, host, root, until};
+use weft::Config;
+use weft::config::{Overrides, PluginRef};
+use weft::subscription::OnError;
+
+/// A Redis, a receiver and a plugin directory; each subscription is named after the plugin it uses.
+struct World {
+    redis: RedisServer,
+    receiver: Receiver,
+    dir: TempDir,
+    config: Config,
+}
+
+impl World {
+    async fn new() -> World {
+        let (redis, receiver) = (RedisServer::start().await, Receiver::start().await);
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = host::config(&redis.url());
+        config.plugins.dir = dir.path().to_owned();
+        config.delivery.max_retries = 1;
+        World { redis, receiver, dir, config }
+    }
+
+    /// With a guest of `tests/fixtures`.
+    fn guest(self, name: &str) -> World {
+        let wasm = wat::parse_file(root().join("tests/fixtures").join(format!("{name}.wat"))).unwrap();
+        std::fs::write(self.dir.path().join(format!("{name}.wasm")), wasm).unwrap();
+        self.subscription(name, name, "{}", None)
+    }
+
+    /// With a plugin of `plugins/`, as `make plugins` compiles it.
+    fn first_party(self, name: &str, settings: &str) -> World {
+        let file = root().join("target/plugins").join(format!("{name}.wasm"));
+        assert!(Path::new(&file).exists(), "{} is missing: `make plugins` compiles it", file.display());
+        std::fs::copy(&file, self.dir.path().join(format!("{name}.wasm"))).unwrap();
+        self.subscription(name, name, settings, None)
+    }
+
+    fn subscription(mut self, id: &str, plugin: &str, settings: &str, on_error: Option<OnError>) -> World {
+        let plugins = Some(vec![PluginRef { name: plugin.to_owned(), settings: settings.to_owned(), on_error }]);
+        self.config.subscriptions.insert(id.to_owned(), Overrides { plugins, ..Overrides::default() });
+        self
+    }
+
+    async fn start(&self) -> TestHost {
+        TestHost::with(self.config.clone()).await
+    }
+
+    async fn publish(&self, subscription: &str) {
+        self.redis.publish(&self.event(subscription).json()).await;
+    }
+
+    fn event(&self, subscription: &str) -> Event {
+        Event::to(&self.receiver.url("/")).subscription(subscription).id(format!("to-{subscription}"))
+    }
+
+    /// The one dead letter of a subscription.
+    async fn dead_letter(&self, subscription: &str) -> std::collections::HashMap<String, String> {
+        eventually("a dead letter", || async {
+            self.redis.dead_letters().await.into_iter().find(|letter| letter["subscription_id"] == subscription)
+        })
+        .await
+    }
+}
+
+fn deliveries(status: &str, subscription: &str) -> String {
+    format!("o2ims_webhook_deliveries_total{{status=\"{status}\",subscription_id=\"{subscription}\"}}")
+}
+
+#[tokio::test]
+async fn a_plugin_that_drops_ends_the_delivery() {
+    let world = World::new().await.guest("drop");
+    let host = world.start().await;
+    world.publish("drop").await;
+    until("it is dropped", || host.metric(&deliveries("dropped", "drop")) == 1.0).await;
+    eventually("acknowledged", || async { (world.redis.pending("o2ims:events").await == 0).then_some(()) }).await;
+    assert!(world.receiver.arrived().is_empty());
+    assert!(world.redis.dead_letters().await.is_empty());
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_plugin_that_transforms_changes_body_and_headers_and_the_signature_covers_it() {
+    let world = World::new().await.guest("transform").guest("header");
+    let host = world.start().await;
+    world.publish("transform").await;
+    let request = world.receiver.wait_for(1).await.remove(0);
+    assert_ne!(request.text(), world.event("transform").body());
+    use hmac::{KeyInit, Mac};
+    let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(b"test-secret").unwrap();
+    mac.update(&request.body);
+    let expected: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(request.header("x-o2ims-signature"), expected);
+
+    world.publish("header").await;
+    let request = world.receiver.wait_for(2).await.remove(1);
+    assert_eq!(request.header("x-weft"), "seen");
+    assert!(request.header("host").starts_with("127.0.0.1"), "a plugin cannot set it");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn loops_memory_hunger_and_traps_fail_only_their_own_delivery() {
+    let world = World::new().await.guest("loop").guest("memory").guest("trap").guest("recursion");
+    let host = world.start().await;
+    for (subscription, word) in
+        [("loop", "50ms"), ("memory", "memory"), ("trap", "unreachable"), ("recursion", "stack")]
+    {
+        world.publish(subscription).await;
+        world.publish("nobody").await;
+        let letter = world.dead_letter(subscription).await;
+        assert_eq!((letter["reason"].as_str(), letter["attempts"].as_str()), ("plugin", "2"), "{letter:?}");
+        assert!(letter["last_error"].contains(word), "{letter:?}");
+    }
+    until("the others", || world.receiver.arrived().len() == 4).await;
+    assert!(world.receiver.arrived().iter().all(|request| request.header("x-o2ims-subscription-id") == "nobody"));
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_hundred_looping_deliveries_do_not_stop_the_others() {
+    let world = World::new().await.guest("loop");
+    let host = world.start().await;
+    for number in 0..100 {
+        world.redis.publish(&world.event("loop").id(format!("loop-{number}")).json()).await;
+        world.redis.publish(&world.event("other").id(format!("n-{number}")).json()).await;
+    }
+    until("the others", || world.receiver.arrived().len() == 100).await;
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn on_error_decides_what_a_failure_means() {
+    let world = World::new()
+        .await
+        .guest("edit-then-trap")
+        .subscription("delivers", "edit-then-trap", "{}", Some(OnError::Deliver))
+        .subscription("drops", "edit-then-trap", "{}", Some(OnError::Drop));
+    let host = world.start().await;
+    world.publish("delivers").await;
+    let request = world.receiver.wait_for(1).await.remove(0);
+    assert_eq!(request.text(), world.event("delivers").body(), "as if the plugin were absent, its edits too");
+    world.publish("drops").await;
+    until("it is dropped", || host.metric(&deliveries("dropped", "drops")) == 1.0).await;
+    world.publish("edit-then-trap").await;
+    assert_eq!(world.dead_letter("edit-then-trap").await["reason"], "plugin");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_plugin_may_give_up_or_postpone() {
+    let world = World::new().await.guest("dead-letter").guest("postpone").guest("permanent");
+    let host = world.start().await;
+    world.publish("dead-letter").await;
+    let letter = world.dead_letter("dead-letter").await;
+    assert_eq!((letter["reason"].as_str(), letter["attempts"].as_str()), ("plugin", "0"));
+    world.publish("permanent").await;
+    let letter = world.dead_letter("permanent").await;
+    assert_eq!((letter["reason"].as_str(), letter["attempts"].as_str()), ("plugin", "1"), "not tried again");
+    world.publish("postpone").await;
+    until("it is postponed", || host.metric("weft_postponed_total") >= 1.0).await;
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_retry_sends_what_the_chain_left_and_does_not_run_it_again() {
+    let world = World::new().await.guest("transform");
+    let host = world.start().await;
+    world.receiver.answers("/", |asked| Answer::status(if asked == 0 { 503 } else { 204 }));
+    world.publish("transform").await;
+    let requests = world.receiver.wait_for(2).await;
+    assert_eq!(requests[0].body, requests[1].body);
+    assert_eq!(host.metric("weft_plugin_calls_total{plugin=\"transform\",result=\"deliver\"}"), 1.0);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_plugin_that_is_missing_or_refused_fails_its_deliveries_by_name() {
+    let world = World::new().await.guest("wants-http").subscription("missing", "no-such", "{}", None);
+    std::fs::write(world.dir.path().join("garbage.wasm"), b"not wasm").unwrap();
+    let host = world.start().await;
+    world.publish("missing").await;
+    assert!(world.dead_letter("missing").await["last_error"].contains("no-such"));
+    world.publish("wants-http").await;
+    assert!(world.dead_letter("wants-http").await["last_error"].contains("wants-http"));
+    let list: serde_json::Value =
+        reqwest::get(host.url("/v1/plugins")).await.unwrap().json().await.expect("a list of plugins");
+    let why = |name: &str| {
+        let plugin = list.as_array().unwrap().iter().find(|plugin| plugin["name"] == name).expect("listed");
+        assert_eq!(plugin["state"], "refused");
+        plugin["why"].as_str().unwrap().to_owned()
+    };
+    assert!(why("wants-http").contains("wasi:http"), "{list}");
+    assert!(!why("garbage").is_empty());
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn match_delivers_only_what_matches() {
+    let settings = r#"{"event_types":["o2ims.*.Created"],"json":{"/resourcePoolId":{"equals":"pool-1"}}}"#;
+    let world = World::new().await.first_party("match", settings);
+    let host = world.start().await;
+    world.redis.publish(&world.event("match").event_type("o2ims.Resource.Deleted").json()).await;
+    world.redis.publish(&world.event("match").json().replace("pool-1", "pool-2")).await;
+    until("two are dropped", || host.metric(&deliveries("dropped", "match")) == 2.0).await;
+    world.publish("match").await;
+    assert_eq!(world.receiver.wait_for(1).await[0].text(), world.event("match").body());
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn redact_masks_and_removes() {
+    let world = World::new().await.first_party("redact", r#"{"pointers":["/globalResourceId"],"mask":"***"}"#);
+    let world = world.subscription("removes", "redact", r#"{"pointers":["/globalResourceId"]}"#, None);
+    let host = world.start().await;
+    world.publish("redact").await;
+    let body = world.receiver.wait_for(1).await.remove(0);
+    assert_eq!(body.text(), world.event("redact").body().replace(r#""node-1","timestamp"#, r#""***","timestamp"#));
+    world.publish("removes").await;
+    let body = world.receiver.wait_for(2).await.remove(1);
+    assert_eq!(body.text(), world.event("removes").body().replace(r#""globalResourceId":"node-1","#, ""));
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn twenty_plugins_are_ready_together() {
+    let mut world = World::new().await;
+    for number in 0..20 {
+        let wasm = wat::parse_file(root().join("tests/fixtures/deliver.wat")).unwrap();
+        std::fs::write(world.dir.path().join(format!("p{number}.wasm")), wasm).unwrap();
+    }
+    let cache = tempfile::tempdir().unwrap();
+    world.config.plugins.cache_dir = Some(cache.path().to_owned());
+    world.config.plugins.time_max = Duration::from_secs(1);
+    for _ in 0..2 {
+        let host = world.start().await;
+        let list: serde_json::Value = reqwest::get(host.url("/v1/plugins")).await.unwrap().json().await.unwrap();
+        assert_eq!(list.as_array().unwrap().iter().filter(|plugin| plugin["state"] == "ready").count(), 20);
+        host.stop().await;
+    }
+    assert!(std::fs::read_dir(cache.path()).unwrap().next().is_some(), "compiled code is kept");
+}

@@ -64,7 +64,8 @@ async function accept(request) {
   verify(secret, headers['x-o2ims-signature'], headers['x-o2ims-timestamp'], body);
   const event = parse(body);
   // The headers are not signed, the body is: an id has to be the same in both.
-  const id = headers['x-o2ims-notification-id'];
+  // Header values are UTF-8, which Node reads as Latin-1.
+  const id = Buffer.from(headers['x-o2ims-notification-id'] ?? '', 'latin1').toString();
   if (typeof event !== 'object' || !event || !id || (event.notificationId ?? id) !== id) {
     throw new Refused(400, 'not a notification');
   }

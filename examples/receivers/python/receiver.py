@@ -69,7 +69,8 @@ class Receiver(BaseHTTPRequestHandler):
         except (ValueError, RecursionError):
             event = None
         # The headers are not signed, the body is: an id has to be the same in both.
-        id = headers["X-O2IMS-Notification-ID"]
+        # Header values are UTF-8, which http.server reads as Latin-1.
+        id = headers.get("X-O2IMS-Notification-ID", "").encode("latin-1", "replace").decode("utf-8", "replace")
         if not isinstance(event, dict) or not id or event.get("notificationId", id) != id:
             raise Refused(400, "not a notification")
         # Here the work is done. Where it can fail, remember the id only after it succeeded.
