@@ -5,7 +5,7 @@
 #   make plugins  compile the first-party plugins into target/plugins
 #   make lint     format and lints only
 
-.PHONY: run test bench plugins lint setup-build setup-test
+.PHONY: run test bench plugins hello lint setup-build setup-test
 
 # A rustc that can compile for wasm32-wasip2, where rustup's cannot.
 WASM_RUSTC = $(if $(wildcard target/wasm-rustc),RUSTC=$(shell cat target/wasm-rustc))
@@ -13,12 +13,12 @@ WASM_RUSTC = $(if $(wildcard target/wasm-rustc),RUSTC=$(shell cat target/wasm-ru
 run: plugins
 	cargo run -q -p weft -- demo
 
-test: setup-test lint plugins
+test: setup-test lint plugins hello
 	cd plugins && cargo test -q
 	cargo build --workspace
 	cargo test --workspace
 
-bench: setup-test plugins
+bench: setup-test hello
 	cargo build --release --workspace
 	target/release/bench
 
@@ -28,10 +28,17 @@ plugins: setup-build
 	cp plugins/target/wasm32-wasip2/release/weft_match.wasm target/plugins/match.wasm
 	cp plugins/target/wasm32-wasip2/release/weft_redact.wasm target/plugins/redact.wasm
 
+# The example that the README explains; the bench measures it.
+hello: setup-build
+	cd examples/hello-rust && $(WASM_RUSTC) cargo build -q --release --target wasm32-wasip2 --target-dir ../../plugins/target
+	mkdir -p target/hello
+	cp plugins/target/wasm32-wasip2/release/hello_rust.wasm target/hello/hello-rust.wasm
+
 lint: setup-build
 	cargo fmt --all --check
 	cargo clippy -q --workspace --all-targets -- -D warnings
 	cd plugins && cargo fmt --all --check
+	cd examples/hello-rust && cargo fmt --check
 	cd plugins && cargo clippy -q --workspace --all-targets -- -D warnings
 
 setup-build:

@@ -1,11 +1,10 @@
-//! What one call of a plugin costs, with a fresh instance: `cargo bench --bench plugin_call [-- FILE.wasm …]`.
-//! Without a file the guest is `tests/fixtures/copy-field.wat`: two JSON reads and one header set, 1 KiB of body.
+//! What one call of a plugin costs, with a fresh instance and a body of 1 KiB.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use bytes::Bytes;
 use weft::event::{BodyForm, Event, Notification};
 use weft::plugin::{Call, Config, Decision, Plugins};
@@ -18,35 +17,24 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 const BATCH: usize = 50;
 const MEASURED: Duration = Duration::from_millis(700);
 
-fn main() -> Result<()> {
-    let files: Vec<PathBuf> =
-        std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).map(PathBuf::from).collect();
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/copy-field.wat");
-    for file in if files.is_empty() { vec![fixture] } else { files } {
-        measure(&file).with_context(|| file.display().to_string())?;
-    }
-    Ok(())
+/// Figures of one plugin.
+pub(crate) struct PluginCall {
+    /// Of one call, of the fastest batch.
+    pub(crate) fresh: Duration,
+    /// Calls per second of two threads, as a multiple of one's.
+    pub(crate) two_threads: f64,
 }
 
-fn measure(file: &Path) -> Result<()> {
+/// Measures one file.
+pub(crate) fn measure(file: &Path) -> Result<PluginCall> {
     let dir = tempfile::tempdir()?;
-    std::fs::write(dir.path().join("guest.wasm"), wat::parse_file(file)?)?;
+    std::fs::copy(file, dir.path().join("guest.wasm"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
     let plugins = Arc::new(runtime.block_on(Plugins::load(Config::new(dir.path())))?);
-    let status = plugins.list().remove(0);
-    println!("{}: {} bytes, {:?}, compiled in {:?}", file.display(), status.size, status.state, status.compile);
-    println!("  allocator: {}", plugins.allocator().name());
-
     let one = runtime.block_on(spawn(&runtime, &plugins))??;
-    println!("  fresh instance, one thread: {:.2} µs per call, {:.0} calls/s", micros(one.best), one.per_second);
     let (left, right) = (spawn(&runtime, &plugins), spawn(&runtime, &plugins));
     let both = runtime.block_on(left)??.per_second + runtime.block_on(right)??.per_second;
-    println!("  fresh instance, two threads: {both:.0} calls/s, {:.2} times one", both / one.per_second);
-    Ok(())
-}
-
-fn micros(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e6
+    Ok(PluginCall { fresh: one.best, two_threads: both / one.per_second })
 }
 
 struct Measured {

@@ -1,0 +1,265 @@
+//! The figures. Those that are ratios take turns with what they are compared with, and the median of the turns counts:
+//! the machine is shared, and what it does to one it shall do to the other.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use tests::{Event, RedisServer};
+use weft::queue::Queue;
+use weft::queue::embedded::Embedded;
+
+use crate::plugin_call;
+use crate::receiver::Figures;
+use crate::stack::{Receiver, Weft, bare, config};
+use crate::table::{Budget, Figure, print, save};
+
+const TURNS: usize = 5;
+/// Deliveries of one turn: some seconds of work.
+const DRAINED: usize = 60_000;
+/// They go to so many subscriptions.
+const SUBSCRIPTIONS: usize = 100;
+const LATENCY_RATE: u32 = 1000;
+const LATENCY_SECONDS: u32 = 5;
+const CACHED_PLUGINS: usize = 20;
+
+type Measured = std::pin::Pin<Box<dyn Future<Output = Result<Vec<Figure>>>>>;
+
+/// Measures the named figures; all, if none is named.
+pub(crate) async fn all(names: &[&str]) -> Result<()> {
+    let figures: [(&str, fn() -> Measured); 6] = [
+        ("drain", || Box::pin(drain())),
+        ("plugin-call", || Box::pin(std::future::ready(plugin_calls()))),
+        ("latency", || Box::pin(latency())),
+        ("tarpit", || Box::pin(tarpit())),
+        ("single", || Box::pin(single())),
+        ("start", || Box::pin(start())),
+    ];
+    for name in names {
+        let known = figures.map(|(known, _)| known);
+        ensure!(known.contains(name), "{name} is no figure; known are {}", known.join(", "));
+    }
+    let mut measured = Vec::new();
+    for (name, measure) in figures {
+        if names.is_empty() || names.contains(&name) {
+            let some = measure().await.with_context(|| name.to_owned())?;
+            some.iter().for_each(print);
+            measured.extend(some);
+        }
+    }
+    save(&measured)
+}
+
+/// What one drain came to.
+#[derive(Clone, Copy)]
+struct Drain {
+    rate: f64,
+    cpu: f64,
+}
+
+/// Drain throughput and CPU: bare client, Redis, Redis with a plugin, embedded; taking turns.
+async fn drain() -> Result<Vec<Figure>> {
+    let receiver = Receiver::start()?;
+    let with_hello = "[defaults]\nplugins = [\"hello-rust\"]";
+    let (mut bares, mut plain, mut plugin, mut embedded) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        let bare = bare(&receiver.url("/"), u64::try_from(DRAINED)?)?;
+        receiver.figures().await?;
+        bares.push(Drain { rate: bare.rate, cpu: bare.cpu });
+        plain.push(drain_redis(&receiver, &events(&receiver), "").await?);
+        plugin.push(drain_redis(&receiver, &events(&receiver), with_hello).await?);
+        embedded.push(drain_embedded(&receiver).await?);
+    }
+    let rate = |drains: &[Drain]| median(drains.iter().map(|drain| drain.rate));
+    let cpu = |drains: &[Drain]| median(drains.iter().map(|drain| drain.cpu * 1e6));
+    let ratio = |above: &[Drain], below: &[Drain], of: fn(&Drain) -> f64| {
+        median(above.iter().zip(below).map(|(above, below)| of(above) / of(below)))
+    };
+    let per_second = "deliveries/s";
+    Ok(vec![
+        Figure::plain("bare reqwest loop, 64 connections", rate(&bares), "requests/s"),
+        Figure::plain("bare reqwest loop, CPU", cpu(&bares), "µs/request"),
+        Figure::plain("drain, Redis, signed, no plugin", rate(&plain), per_second),
+        Figure::plain("drain, Redis, CPU of the host", cpu(&plain), "µs/delivery"),
+        Figure::bound("drain / bare loop", ratio(&plain, &bares, |d| d.rate), "×", Budget::AtLeast(0.8)),
+        Figure::bound("CPU per delivery / bare loop", ratio(&plain, &bares, |d| d.cpu), "×", Budget::AtMost(1.25)),
+        Figure::plain("drain with a Rust plugin, fresh instance", rate(&plugin), per_second),
+        Figure::bound("with plugin / without", ratio(&plugin, &plain, |d| d.rate), "×", Budget::AtLeast(0.8)),
+        Figure::plain("drain, embedded queue, every batch fsynced", rate(&embedded), per_second),
+        Figure::bound("embedded / Redis", ratio(&embedded, &plain, |d| d.rate), "×", Budget::AtLeast(0.5)),
+    ])
+}
+
+fn events(receiver: &Receiver) -> Vec<String> {
+    let url = receiver.url("/");
+    let event = |number: usize| {
+        let subscription = format!("sub-{}", number % SUBSCRIPTIONS);
+        Event::to(&url).subscription(&subscription).id(format!("notif-{number}")).json()
+    };
+    (0..DRAINED).map(event).collect()
+}
+
+async fn drain_redis(receiver: &Receiver, events: &[String], more: &str) -> Result<Drain> {
+    let redis = RedisServer::start().await;
+    load(&redis, events).await?;
+    let weft = Weft::start(&config(&redis.url(), Some(&hello()), more)).await?;
+    drained(receiver, &weft, events.len()).await
+}
+
+async fn drain_embedded(receiver: &Receiver) -> Result<Drain> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("queue");
+    let queue = Embedded::open(&path, Duration::from_secs(60))?;
+    let events: Vec<Bytes> = events(receiver).into_iter().map(Bytes::from).collect();
+    for batch in events.chunks(1000) {
+        queue.publish(batch).await?;
+    }
+    drop(queue);
+    let weft = Weft::start(&config(&format!("embedded:{}", path.display()), None, "")).await?;
+    drained(receiver, &weft, events.len()).await
+}
+
+async fn drained(receiver: &Receiver, weft: &Weft, count: usize) -> Result<Drain> {
+    let count = u64::try_from(count)?;
+    let figures = receiver.take(count).await?;
+    ensure!(figures.count == count, "{} of {count} arrived", figures.count);
+    Ok(Drain { rate: number(count) / figures.seconds, cpu: weft.cpu_seconds()? / number(count) })
+}
+
+/// Puts events into the stream as producers do, many at once.
+async fn load(redis: &RedisServer, events: &[String]) -> Result<()> {
+    let mut connection = redis.connection().await;
+    for batch in events.chunks(1000) {
+        let mut pipeline = redis::pipe();
+        for event in batch {
+            pipeline.cmd("XADD").arg("o2ims:events").arg("*").arg("event").arg(event).ignore();
+        }
+        pipeline.query_async::<()>(&mut connection).await?;
+    }
+    Ok(())
+}
+
+/// One subscription alone: its places at once are the bound.
+async fn single() -> Result<Vec<Figure>> {
+    let receiver = Receiver::start()?;
+    let (mut one, mut many) = (Vec::new(), Vec::new());
+    let url = receiver.url("/");
+    let to_one: Vec<String> = (0..DRAINED).map(|number| Event::to(&url).id(format!("n-{number}")).json()).collect();
+    for _ in 0..3 {
+        one.push(drain_redis(&receiver, &to_one, "").await?.rate);
+        many.push(drain_redis(&receiver, &events(&receiver), "").await?.rate);
+    }
+    let ratio = median(one.iter().zip(&many).map(|(one, many)| one / many));
+    Ok(vec![
+        Figure::plain("drain, Redis, all of one subscription", median(one.into_iter()), "deliveries/s"),
+        Figure::plain("one subscription / a hundred", ratio, "×"),
+    ])
+}
+
+/// What one call of the README's plugin costs.
+fn plugin_calls() -> Result<Vec<Figure>> {
+    let measured = plugin_call::measure(&hello().join("hello-rust.wasm"))?;
+    Ok(vec![
+        Figure::bound(
+            "plugin call, fresh instance, 1 KiB body",
+            measured.fresh.as_secs_f64() * 1e6,
+            "µs",
+            Budget::AtMost(9.0),
+        ),
+        Figure::bound("two threads / one", measured.two_threads, "×", Budget::AtLeast(1.5)),
+    ])
+}
+
+/// From XADD to the receiver, at a steady rate.
+async fn latency() -> Result<Vec<Figure>> {
+    let (receiver, redis) = (Receiver::start()?, RedisServer::start().await);
+    let _weft = Weft::start(&config(&redis.url(), None, "")).await?;
+    let mut connection = redis.connection().await;
+    let url = receiver.url("/");
+    let count = LATENCY_RATE * LATENCY_SECONDS;
+    let began = tokio::time::Instant::now();
+    for number in 0..count {
+        tokio::time::sleep_until(began + Duration::from_secs(1) / LATENCY_RATE * number).await;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
+        let event = Event::to(&url).subscription(&format!("sub-{}", number % 100)).id(format!("t{now}")).json();
+        let mut add = redis::cmd("XADD");
+        add.arg("o2ims:events").arg("*").arg("event").arg(event);
+        add.query_async::<String>(&mut connection).await?;
+    }
+    let Figures { latencies_us, .. } = receiver.take(u64::from(count)).await?;
+    // The first second opens connections.
+    let at = |share: usize| number(latencies_us[latencies_us.len() * share / 100]) / 1000.0;
+    Ok(vec![
+        Figure::bound("XADD to receiver at 1,000/s, p50", at(50), "ms", Budget::AtMost(1.0)),
+        Figure::bound("XADD to receiver at 1,000/s, p99", at(99), "ms", Budget::AtMost(5.0)),
+    ])
+}
+
+/// 99 healthy subscriptions, without and with a hundredth that never answers.
+async fn tarpit() -> Result<Vec<Figure>> {
+    let receiver = Receiver::start()?;
+    let healthy: Vec<String> =
+        events(&receiver).into_iter().filter(|event| !event.contains("\"sub-99\"")).collect();
+    let slow = |number: usize| {
+        Event::to(&receiver.url("/slow")).subscription("sub-99").id(format!("notif-{number}")).json()
+    };
+    let mixed: Vec<String> = healthy
+        .iter()
+        .enumerate()
+        .flat_map(|(number, event)| std::iter::once(event.clone()).chain((number % 99 == 0).then(|| slow(number))))
+        .collect();
+    let mut ratios = Vec::new();
+    for _ in 0..TURNS {
+        let alone = drain_redis(&receiver, &healthy, "").await?.rate;
+        let redis = RedisServer::start().await;
+        load(&redis, &mixed).await?;
+        let weft = Weft::start(&config(&redis.url(), None, "")).await?;
+        let beside = drained(&receiver, &weft, healthy.len()).await?.rate;
+        ratios.push(beside / alone);
+    }
+    let name = "99 subscriptions beside a tarpit / without it";
+    Ok(vec![Figure::bound(name, median(ratios.into_iter()), "×", Budget::AtLeast(0.95))])
+}
+
+/// From the start of the process to `/readyz`, with compiled plugins in the cache.
+async fn start() -> Result<Vec<Figure>> {
+    let redis = RedisServer::start().await;
+    let (dir, cache) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let wasm = std::fs::read(hello().join("hello-rust.wasm"))?;
+    for number in 0..CACHED_PLUGINS {
+        std::fs::write(dir.path().join(format!("plugin-{number}.wasm")), distinct(&wasm, u8::try_from(number)?))?;
+    }
+    // Paths under [plugins] come last there, so that the key lands in its table.
+    let config = config(&redis.url(), Some(dir.path()), "")
+        .replace("[delivery]", &format!("cache_dir = {:?}\n[delivery]", cache.path().display().to_string()));
+    let first = Weft::start(&config).await?.ready_after;
+    let mut times = Vec::new();
+    for _ in 0..TURNS {
+        times.push(Weft::start(&config).await?.ready_after.as_secs_f64() * 1000.0);
+    }
+    Ok(vec![
+        Figure::plain("start to ready, 20 plugins to compile", first.as_secs_f64() * 1000.0, "ms"),
+        Figure::bound("start to ready, 20 cached plugins", median(times.into_iter()), "ms", Budget::AtMost(200.0)),
+    ])
+}
+
+/// The same component with a custom section of its own at the end: another content for every cache.
+fn distinct(wasm: &[u8], number: u8) -> Vec<u8> {
+    [wasm, &[0, 3, 1, b'n', number]].concat()
+}
+
+fn hello() -> PathBuf {
+    Path::new(&tests::root()).join("target/hello")
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+fn number(count: u64) -> f64 {
+    count as f64
+}
