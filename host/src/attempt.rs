@@ -128,16 +128,16 @@ impl AttemptResult {
         }
     }
 
-    /// What went wrong, for people; empty if nothing did.
+    /// What went wrong, for people; `None` if nothing did.
     #[must_use]
-    pub fn error(&self) -> String {
+    pub fn error(&self) -> Option<String> {
         match self {
-            AttemptResult::Answered { status, .. } if status.is_success() => String::new(),
-            AttemptResult::Answered { status, .. } => format!("the endpoint answered {status}"),
+            AttemptResult::Answered { status, .. } if status.is_success() => None,
+            AttemptResult::Answered { status, .. } => Some(format!("the endpoint answered {status}")),
             AttemptResult::Unanswered { error, .. }
             | AttemptResult::Blocked { error }
             | AttemptResult::PluginFailed { error, .. }
-            | AttemptResult::GivenUp { error } => error.clone(),
+            | AttemptResult::GivenUp { error } => Some(error.clone()),
         }
     }
 }

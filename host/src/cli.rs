@@ -1,9 +1,12 @@
 //! The command line. Data on stdout, talk on stderr; 0 for success, 1 for failure, 64 for bad usage or configuration.
 
+use std::io::BufWriter;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::ParseError;
 
 use crate::config::{Config, Mistakes};
 
@@ -100,10 +103,14 @@ pub fn main() -> ExitCode {
         }
     };
     let default_level = if matches!(cli.command, Command::Demo(_)) { "warn" } else { "info" };
-    if let Err(error) = start_log(&cli.log, default_level) {
-        eprintln!("weft: --log-level: {error}");
-        return ExitCode::from(USAGE);
-    }
+    // Writes the last lines when it goes.
+    let _log = match start_log(&cli.log, default_level) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("weft: --log-level: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&anyhow::Error::new(error).context("cannot start the runtime")),
@@ -134,13 +141,15 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn start_log(log: &Log, default_level: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
+/// Lines are written by a thread of their own, as many at once as have gathered: an attempt does not wait for a write.
+fn start_log(log: &Log, default_level: &str) -> Result<WorkerGuard, ParseError> {
     let level = log.log_level.as_deref().unwrap_or(default_level);
     let filter = tracing_subscriber::EnvFilter::try_new(level)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let (writer, guard) = NonBlockingBuilder::default().lossy(false).finish(BufWriter::new(std::io::stderr()));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
     match log.log_format {
         LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
     }
-    Ok(())
+    Ok(guard)
 }

@@ -163,7 +163,7 @@ impl Delivery {
             reason,
             attempts: self.attempt.get() - u32::from(!tried),
             last_status: result.and_then(AttemptResult::status).map(|status| status.as_u16()),
-            last_error: result.map(AttemptResult::error).unwrap_or_default(),
+            last_error: result.and_then(AttemptResult::error).unwrap_or_default(),
             first_seen: self.trail.first_seen,
             replays: self.trail.replays,
             died_before: self.trail.died_before.clone(),

@@ -252,7 +252,7 @@ impl Telemetry {
                 attempt: delivery.attempt.get(),
                 result,
                 outcome: attempt.outcome.clone(),
-                error: attempt.result.as_ref().map(AttemptResult::error).unwrap_or_default(),
+                error: attempt.result.as_ref().and_then(AttemptResult::error).unwrap_or_default(),
             });
         }
     }
@@ -298,13 +298,13 @@ impl Telemetry {
 
 fn log(delivery: &Delivery, attempt: &Attempt, result: &str) {
     let (outcome, detail) = match &attempt.outcome {
-        Outcome::Delivered => ("delivered", String::new()),
-        Outcome::Dropped(reason) => ("dropped", reason.clone()),
-        Outcome::Retry { after } => ("retry", format!("in {} ms", after.as_millis())),
-        Outcome::Postponed { after, reason } => ("postponed", format!("for {} ms: {reason}", after.as_millis())),
-        Outcome::Dead(reason) => ("dead", reason.name().to_owned()),
+        Outcome::Delivered => ("delivered", None),
+        Outcome::Dropped(reason) => ("dropped", Some(reason.clone())),
+        Outcome::Retry { after } => ("retry", Some(format!("in {} ms", after.as_millis()))),
+        Outcome::Postponed { after, reason } => ("postponed", Some(format!("for {} ms: {reason}", after.as_millis()))),
+        Outcome::Dead(reason) => ("dead", Some(reason.name().to_owned())),
     };
-    let millis = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     tracing::info!(
         delivery = %delivery.handle.id,
         event = delivery.event.id,
@@ -314,8 +314,8 @@ fn log(delivery: &Delivery, attempt: &Attempt, result: &str) {
         result,
         outcome,
         detail,
-        error = attempt.result.as_ref().map(AttemptResult::error).unwrap_or_default(),
-        request_us = millis(attempt.timing.request),
+        error = attempt.result.as_ref().and_then(AttemptResult::error),
+        request_us = micros(attempt.timing.request),
         "attempted"
     );
 }

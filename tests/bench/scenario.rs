@@ -30,7 +30,7 @@ type Measured = std::pin::Pin<Box<dyn Future<Output = Result<Vec<Figure>>>>>;
 pub(crate) async fn all(names: &[&str]) -> Result<()> {
     let figures: [(&str, fn() -> Measured); 6] = [
         ("drain", || Box::pin(drain())),
-        ("plugin-call", || Box::pin(std::future::ready(plugin_calls()))),
+        ("plugin-call", || Box::pin(async { tokio::task::spawn_blocking(plugin_calls).await? })),
         ("latency", || Box::pin(latency())),
         ("tarpit", || Box::pin(tarpit())),
         ("single", || Box::pin(single())),
@@ -199,11 +199,9 @@ async fn latency() -> Result<Vec<Figure>> {
 /// 99 healthy subscriptions, without and with a hundredth that never answers.
 async fn tarpit() -> Result<Vec<Figure>> {
     let receiver = Receiver::start()?;
-    let healthy: Vec<String> =
-        events(&receiver).into_iter().filter(|event| !event.contains("\"sub-99\"")).collect();
-    let slow = |number: usize| {
-        Event::to(&receiver.url("/slow")).subscription("sub-99").id(format!("notif-{number}")).json()
-    };
+    let healthy: Vec<String> = events(&receiver).into_iter().filter(|event| !event.contains("\"sub-99\"")).collect();
+    let slow =
+        |number: usize| Event::to(&receiver.url("/slow")).subscription("sub-99").id(format!("notif-{number}")).json();
     let mixed: Vec<String> = healthy
         .iter()
         .enumerate()

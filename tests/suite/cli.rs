@@ -198,6 +198,9 @@ async fn an_attempt_is_one_line_of_log() {
     assert_eq!(attempts.len(), 1);
     let attempt = attempts[0];
     assert_eq!((&attempt["event"], &attempt["subscription"]), (&"notif-12345".into(), &"sub-67890".into()));
-    assert_eq!((&attempt["result"], &attempt["outcome"], &attempt["attempt"]), (&"204".into(), &"delivered".into(), &1.into()));
+    assert_eq!(
+        (&attempt["result"], &attempt["outcome"], &attempt["attempt"]),
+        (&"204".into(), &"delivered".into(), &1.into())
+    );
     assert!(!weft.log().contains("hunter2") && !weft.log().contains("globalResourceId"));
 }

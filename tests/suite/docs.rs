@@ -28,7 +28,12 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
         if line.trim() == format!("```{language}") {
-            blocks.push(lines.by_ref().take_while(|line| line.trim() != "```").fold(String::new(), |all, line| all + line + "\n"));
+            blocks.push(
+                lines
+                    .by_ref()
+                    .take_while(|line| line.trim() != "```")
+                    .fold(String::new(), |all, line| all + line + "\n"),
+            );
         } else if line.trim().starts_with("```") {
             let _ = lines.by_ref().find(|line| line.trim() == "```");
         }
@@ -108,8 +113,16 @@ fn commands_in_the_readme_are_commands() {
         if let Some(target) = line.strip_prefix("make ").and_then(|rest| rest.split_whitespace().next()) {
             assert!(makefile.contains(&format!("\n{target}:")), "make {target}");
         }
-        for file in line.split_whitespace().filter(|word| word.starts_with("examples/")) {
+        for file in line.split_whitespace().filter(|word| word.starts_with("examples/") && !word.contains("/target/")) {
             assert!(root().join(file).exists(), "{file}");
         }
     }
+}
+
+#[test]
+fn the_readmes_plugin_is_the_example() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let example = std::fs::read_to_string(root().join("examples/hello-rust/src/lib.rs")).unwrap();
+    let (_, code) = example.split_once("\n\n").expect("a line of documentation, then the code");
+    assert_eq!(blocks(&readme, "rust"), [code]);
 }

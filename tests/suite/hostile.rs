@@ -118,8 +118,7 @@ async fn an_entry_with_thousands_of_fields_is_a_dead_letter() {
     let redis = RedisServer::start().await;
     let host = TestHost::start(&redis.url()).await;
     let fields: Vec<String> = (0..20_000).flat_map(|number| [format!("f{number}"), "v".to_owned()]).collect();
-    let words: Vec<&str> =
-        ["XADD", "o2ims:events", "*"].into_iter().chain(fields.iter().map(String::as_str)).collect();
+    let words: Vec<&str> = ["XADD", "o2ims:events", "*"].into_iter().chain(fields.iter().map(String::as_str)).collect();
     let _: String = redis.run(&words).await;
     let letter = dead_letters(&redis, 1).await.remove(0);
     assert_eq!(letter["reason"], "malformed");

@@ -34,10 +34,11 @@ impl World {
         self.subscription(name, name, "{}", None)
     }
 
-    /// With a plugin of `plugins/`, as `make plugins` compiles it.
-    fn first_party(self, name: &str, settings: &str) -> World {
-        let file = root().join("target/plugins").join(format!("{name}.wasm"));
-        assert!(Path::new(&file).exists(), "{} is missing: `make plugins` compiles it", file.display());
+    /// With a plugin that `make plugins hello` compiled.
+    fn compiled(self, name: &str, settings: &str) -> World {
+        let directory = if name == "hello-rust" { "target/hello" } else { "target/plugins" };
+        let file = root().join(directory).join(format!("{name}.wasm"));
+        assert!(Path::new(&file).exists(), "{} is missing: `make plugins hello` compiles it", file.display());
         std::fs::copy(&file, self.dir.path().join(format!("{name}.wasm"))).unwrap();
         self.subscription(name, name, settings, None)
     }
@@ -204,7 +205,7 @@ async fn a_plugin_that_is_missing_or_refused_fails_its_deliveries_by_name() {
 #[tokio::test]
 async fn match_delivers_only_what_matches() {
     let settings = r#"{"event_types":["o2ims.*.Created"],"json":{"/resourcePoolId":{"equals":"pool-1"}}}"#;
-    let world = World::new().await.first_party("match", settings);
+    let world = World::new().await.compiled("match", settings);
     let host = world.start().await;
     world.redis.publish(&world.event("match").event_type("o2ims.Resource.Deleted").json()).await;
     world.redis.publish(&world.event("match").json().replace("pool-1", "pool-2")).await;
@@ -216,7 +217,7 @@ async fn match_delivers_only_what_matches() {
 
 #[tokio::test]
 async fn redact_masks_and_removes() {
-    let world = World::new().await.first_party("redact", r#"{"pointers":["/globalResourceId"],"mask":"***"}"#);
+    let world = World::new().await.compiled("redact", r#"{"pointers":["/globalResourceId"],"mask":"***"}"#);
     let world = world.subscription("removes", "redact", r#"{"pointers":["/globalResourceId"]}"#, None);
     let host = world.start().await;
     world.publish("redact").await;
@@ -225,6 +226,17 @@ async fn redact_masks_and_removes() {
     world.publish("removes").await;
     let body = world.receiver.wait_for(2).await.remove(1);
     assert_eq!(body.text(), world.event("removes").body().replace(r#""globalResourceId":"node-1","#, ""));
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn the_readmes_plugin_drops_and_adds_a_header() {
+    let world = World::new().await.compiled("hello-rust", "{}");
+    let host = world.start().await;
+    world.redis.publish(&world.event("hello-rust").json().replace("pool-1", "test")).await;
+    until("it is dropped", || host.metric(&deliveries("dropped", "hello-rust")) == 1.0).await;
+    world.publish("hello-rust").await;
+    assert_eq!(world.receiver.wait_for(1).await[0].header("x-object"), "/o2ims/v1/resources/node-1");
     host.stop().await;
 }
 
