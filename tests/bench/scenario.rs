@@ -25,10 +25,12 @@ const LATENCY_SECONDS: u32 = 5;
 const CACHED_PLUGINS: usize = 20;
 
 type Measured = std::pin::Pin<Box<dyn Future<Output = Result<Vec<Figure>>>>>;
+/// The name by which it can be asked for, and how it is measured.
+type Scenario = (&'static str, fn() -> Measured);
 
 /// Measures the named figures; all, if none is named.
 pub(crate) async fn all(names: &[&str]) -> Result<()> {
-    let figures: [(&str, fn() -> Measured); 6] = [
+    let figures: [Scenario; 6] = [
         ("drain", || Box::pin(drain())),
         ("plugin-call", || Box::pin(async { tokio::task::spawn_blocking(plugin_calls).await? })),
         ("latency", || Box::pin(latency())),

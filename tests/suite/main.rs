@@ -1,5 +1,7 @@
 //! The suite: whole behaviours, with a real `redis-server`, real receivers and real `.wasm`.
 
+#![expect(clippy::unwrap_used, reason = "all of it is tests, which clippy sees only in functions marked as such")]
+
 mod cli;
 mod config;
 mod conformance;
