@@ -20,7 +20,7 @@ test: setup-test lint plugins hello
 	RUST_TEST_THREADS=8 cargo test --workspace
 
 bench: setup-test hello
-	cargo build --release --workspace
+	cargo build --release -p weft -p tests
 	target/release/bench
 
 plugins: setup-build
