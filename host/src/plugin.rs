@@ -20,6 +20,7 @@ mod ending;
 mod engine;
 mod load;
 mod log;
+mod program;
 mod registry;
 mod sandbox;
 mod text;

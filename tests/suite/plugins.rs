@@ -107,6 +107,22 @@ async fn a_plugin_that_transforms_changes_body_and_headers_and_the_signature_cov
 }
 
 #[tokio::test]
+async fn a_wasi_program_decides_by_json() {
+    let world = World::new().await.guest("program-echo").guest("command");
+    let host = world.start().await;
+    world.publish("program-echo").await;
+    let request = world.receiver.wait_for(1).await.remove(0);
+    let document: serde_json::Value = serde_json::from_str(request.text()).expect("it answers with what it read");
+    assert_eq!(document["id"], "to-program-echo");
+    assert_eq!(document["body"].to_string(), world.event("program-echo").body(), "as the event is, in its order");
+    assert_eq!(request.header("x-echo"), "yes");
+    world.publish("command").await;
+    until("it is dropped", || host.metric(&deliveries("dropped", "command")) == 1.0).await;
+    assert_eq!(host.metric("weft_plugin_calls_total{plugin=\"command\",result=\"drop\"}"), 1.0);
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn loops_memory_hunger_and_traps_fail_only_their_own_delivery() {
     let world = World::new().await.guest("loop").guest("memory").guest("trap").guest("recursion");
     let host = world.start().await;

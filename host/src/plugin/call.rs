@@ -8,9 +8,9 @@ use tokio::time::error::Elapsed;
 use wasmtime::component::Resource;
 use wasmtime::{Engine, Store};
 
-use super::contract::types::{self, Verdict};
+use super::contract::types::Verdict;
 use super::ending::{Ending, Failure};
-use super::load::Loaded;
+use super::load::{Guest, Loaded};
 use super::sandbox::{Input, Sandbox};
 use crate::request::Draft;
 
@@ -37,13 +37,11 @@ impl Slots {
         };
         let time_max = plugin.limits.time_max;
         let mut store = self.store(plugin, input);
-        let answer = tokio::time::timeout(time_max, handle(&mut store, plugin)).await;
+        let answer = tokio::time::timeout(time_max, plugin.guest.call(&mut store)).await;
         let mut sandbox = store.into_data();
         drop(permit);
         let answer = match answer {
-            Ok(Ok(Ok(verdict))) => Ok(verdict),
-            Ok(Ok(Err(types::Failure::Transient(error)))) => Err(Failure::new(Ending::Transient, error)),
-            Ok(Ok(Err(types::Failure::Permanent(error)))) => Err(Failure::new(Ending::Permanent, error)),
+            Ok(Ok(answer)) => answer,
             Ok(Err(error)) => Err(Failure::of(&error, &sandbox)),
             Err(_) => Err(Failure::new(Ending::Time, format!("it took longer than time_max, {time_max:?}"))),
         };
@@ -80,8 +78,16 @@ impl Slots {
     }
 }
 
-async fn handle(store: &mut Store<Sandbox>, plugin: &Loaded) -> wasmtime::Result<Result<Verdict, types::Failure>> {
-    let instance = plugin.pre.instantiate_async(&mut *store).await?;
-    // There is one delivery in a store, so its number says nothing.
-    instance.weft_plugin_filter().call_handle(store, Resource::new_own(0)).await
+impl Guest {
+    async fn call(&self, store: &mut Store<Sandbox>) -> wasmtime::Result<Result<Verdict, Failure>> {
+        match self {
+            Guest::Component(pre) => {
+                let instance = pre.instantiate_async(&mut *store).await?;
+                // There is one delivery in a store, so its number says nothing.
+                let said = instance.weft_plugin_filter().call_handle(store, Resource::new_own(0)).await?;
+                Ok(said.map_err(Failure::said))
+            }
+            Guest::Program(program) => program.call(store).await,
+        }
+    }
 }

@@ -80,6 +80,8 @@ pub struct Limits {
     pub handles_max: usize,
     /// Bytes that one call of a host function may carry from the plugin to the host.
     pub hostcall_bytes_max: usize,
+    /// Bytes of a program's answer.
+    pub output_bytes_max: usize,
     /// Pointers that one `json-many` may ask for.
     pub pointers_max: usize,
     /// Bytes that one `json-many` may answer.
@@ -99,6 +101,7 @@ impl Default for Limits {
             table_elements_max: 100_000,
             handles_max: 256,
             hostcall_bytes_max: 4 << 20,
+            output_bytes_max: 4 << 20,
             pointers_max: 256,
             json_bytes_max: 4 << 20,
             log_lines_max: 32,

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use wasmtime::component::Resource;
 
+use super::Call;
 use super::contract::types::{EditError, HeaderError, Host, HostDelivery, JsonValue};
 use super::sandbox::Sandbox;
 use crate::json::{Kind, Pointer};
@@ -48,8 +49,7 @@ impl HostDelivery for Sandbox {
     }
 
     fn now(&mut self, _: Resource<Delivery>) -> wasmtime::Result<u64> {
-        let since = self.input.call.now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Ok(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        Ok(self.input.call.now_ms())
     }
 
     fn settings(&mut self, _: Resource<Delivery>) -> wasmtime::Result<String> {
@@ -170,6 +170,14 @@ impl HostDelivery for Sandbox {
 
     fn drop(&mut self, _: Resource<Delivery>) -> wasmtime::Result<()> {
         Ok(())
+    }
+}
+
+impl Call {
+    /// `now` in milliseconds since the Unix epoch.
+    pub(super) fn now_ms(&self) -> u64 {
+        let since = self.now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use super::contract::types::Verdict;
+use super::console::TooMuchPrinted;
+use super::contract::types::{self, Verdict};
 use super::sandbox::{OutOfTime, Sandbox};
 use super::text::clean;
 use crate::attempt::Lasting;
@@ -34,8 +35,12 @@ pub enum Ending {
     Permanent,
     /// It crashed.
     Trap,
-    /// It called `exit`.
+    /// It called `exit`, a program with another code than 0.
     Exit,
+    /// A program's answer is not as the contract says.
+    Answer,
+    /// It made more output than it may.
+    Output,
     /// It ran longer than `cpu_max`.
     Cpu,
     /// It took longer than `time_max`.
@@ -50,7 +55,7 @@ pub enum Ending {
 
 impl Ending {
     /// All there are.
-    pub const ALL: [Ending; 13] = [
+    pub const ALL: [Ending; 15] = [
         Ending::Deliver,
         Ending::Drop,
         Ending::Postpone,
@@ -59,6 +64,8 @@ impl Ending {
         Ending::Permanent,
         Ending::Trap,
         Ending::Exit,
+        Ending::Answer,
+        Ending::Output,
         Ending::Cpu,
         Ending::Time,
         Ending::Memory,
@@ -78,6 +85,8 @@ impl Ending {
             Ending::Permanent => "permanent",
             Ending::Trap => "trap",
             Ending::Exit => "exit",
+            Ending::Answer => "answer",
+            Ending::Output => "output",
             Ending::Cpu => "cpu",
             Ending::Time => "time",
             Ending::Memory => "memory",
@@ -120,6 +129,14 @@ impl Failure {
         Failure { ending, error: clean(error.as_ref(), ERROR_BYTES_MAX) }
     }
 
+    /// What a plugin itself calls a failure.
+    pub(super) fn said(failure: types::Failure) -> Failure {
+        match failure {
+            types::Failure::Transient(error) => Failure::new(Ending::Transient, error),
+            types::Failure::Permanent(error) => Failure::new(Ending::Permanent, error),
+        }
+    }
+
     /// Whether trying again may help: only the plugin itself can know that it will not.
     pub(super) fn lasting(&self) -> Lasting {
         if self.ending == Ending::Permanent { Lasting::Permanent } else { Lasting::Transient }
@@ -130,6 +147,10 @@ impl Failure {
         let limits = &sandbox.plugin.limits;
         if error.is::<OutOfTime>() {
             return Failure::new(Ending::Cpu, format!("it ran longer than cpu_max, {:?}", limits.cpu_max));
+        }
+        if error.is::<TooMuchPrinted>() {
+            let error = format!("its answer is larger than output_max, {} bytes", limits.output_bytes_max);
+            return Failure::new(Ending::Output, error);
         }
         if let Some(I32Exit(code)) = error.downcast_ref() {
             return Failure::new(Ending::Exit, with_printed(format!("it called exit({code})"), sandbox));

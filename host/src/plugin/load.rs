@@ -8,16 +8,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
-use wasmtime::Engine;
 use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{Engine, Module};
+use wasmtime_wasi::p2::bindings::CommandPre;
 
 use super::contract::{self, PluginPre};
+use super::program::Program;
 use super::sandbox::Sandbox;
 use super::text::clean;
 use super::{Config, Limits};
 
 const EXTENSION: &str = "wasm";
 const FILTER: &str = "weft:plugin/filter@0.1.0";
+/// What makes a component a program.
+const RUN: &str = "wasi:cli/run@0.2.0";
+/// What makes a core module a program.
+pub(super) const START: &str = "_start";
+/// Where a core module's imports come from.
+const PREVIEW_1: &str = "wasi_snapshot_preview1";
 const NAME_BYTES_MAX: usize = 64;
 /// Digits of the digest in a plugin's tag.
 const TAG_DIGITS: usize = 12;
@@ -43,7 +51,15 @@ pub(super) struct Loaded {
     /// `name@digest`, as deliveries record it.
     pub tag: String,
     pub limits: Limits,
-    pub pre: PluginPre<Sandbox>,
+    pub guest: Guest,
+}
+
+/// The two ways to be a plugin.
+pub(super) enum Guest {
+    /// Exports the filter.
+    Component(PluginPre<Sandbox>),
+    /// Reads and prints JSON.
+    Program(Program),
 }
 
 /// What is known about one plugin's file.
@@ -103,15 +119,15 @@ pub enum Refusal {
     /// Not WebAssembly.
     #[error("not a WebAssembly file")]
     NotWasm,
-    /// A WASI program.
-    #[error("a WASI program ({0}): not served yet, only components that export {FILTER} are")]
-    Program(&'static str),
     /// WebAssembly, but not valid, or it uses what is switched off here.
     #[error("does not compile: {0}")]
     Invalid(String),
-    /// A component that does not export the filter.
-    #[error("does not export {FILTER}; it exports {}", list(.0))]
+    /// A component that exports neither the filter nor a program.
+    #[error("exports neither {FILTER} nor {RUN}; it exports {}", list(.0))]
     NoFilter(Vec<String>),
+    /// A core module that is no program.
+    #[error("a core module without {START}: neither a component nor a WASI program; it exports {}", list(.0))]
+    NoStart(Vec<String>),
     /// It imports what is not offered.
     #[error("imports what is not offered: {}", list(.0))]
     NotOffered(Vec<String>),
@@ -128,6 +144,7 @@ fn list(names: &[String]) -> String {
 pub(super) struct Loader {
     engine: Engine,
     linker: Linker<Sandbox>,
+    module_linker: wasmtime::Linker<Sandbox>,
     config: Config,
 }
 
@@ -139,7 +156,9 @@ impl Loader {
         contract::types::add_to_linker::<_, HasSelf<Sandbox>>(&mut linker, |sandbox| sandbox)?;
         contract::log::add_to_linker::<_, HasSelf<Sandbox>>(&mut linker, |sandbox| sandbox)?;
         contract::registry::add_to_linker::<_, HasSelf<Sandbox>>(&mut linker, |sandbox| sandbox)?;
-        Ok(Loader { engine, linker, config })
+        let mut module_linker = wasmtime::Linker::new(&engine);
+        wasmtime_wasi::p1::add_to_linker_async(&mut module_linker, Sandbox::wasi)?;
+        Ok(Loader { engine, linker, module_linker, config })
     }
 
     /// Reads the directory: a status for each plugin, by name, and the plugin if it is ready.
@@ -194,42 +213,63 @@ impl Loader {
         if let Some(demanded) = pin.filter(|pin| !pin.eq_ignore_ascii_case(&status.digest)) {
             return Err(Refusal::OtherContent { demanded: demanded.clone(), found: status.digest.clone() });
         }
-        let component = self.compile(&content, status)?;
-        self.link(&component, status)
+        Ok(Loaded {
+            guest: self.guest(&content, status)?,
+            name: status.name.as_str().into(),
+            tag: format!("{}@{}", status.name, &status.digest[..TAG_DIGITS]),
+            limits: self.config.limits_of(&status.name),
+        })
     }
 
-    fn compile(&self, content: &[u8], status: &mut Status) -> Result<Component, Refusal> {
-        if content.starts_with(CORE_MODULE) {
-            return Err(Refusal::Program("a core module"));
-        }
-        if !content.starts_with(COMPONENT) {
-            return Err(Refusal::NotWasm);
-        }
+    fn guest(&self, content: &[u8], status: &mut Status) -> Result<Guest, Refusal> {
         let began = Instant::now();
-        let component = Component::from_binary(&self.engine, content);
-        status.compile = began.elapsed();
-        component.map_err(|error| Refusal::Invalid(in_words(&error)))
+        let invalid = |error: wasmtime::Error| Refusal::Invalid(in_words(&error));
+        if content.starts_with(CORE_MODULE) {
+            let module = Module::from_binary(&self.engine, content);
+            status.compile = began.elapsed();
+            self.link_module(&module.map_err(invalid)?, status)
+        } else if content.starts_with(COMPONENT) {
+            let component = Component::from_binary(&self.engine, content);
+            status.compile = began.elapsed();
+            self.link(&component.map_err(invalid)?, status)
+        } else {
+            Err(Refusal::NotWasm)
+        }
     }
 
-    fn link(&self, component: &Component, status: &mut Status) -> Result<Loaded, Refusal> {
+    fn link_module(&self, module: &Module, status: &mut Status) -> Result<Guest, Refusal> {
+        status.imports = module.imports().map(|import| import.module().to_owned()).collect();
+        status.imports.dedup();
+        if module.get_export(START).is_none() {
+            return Err(Refusal::NoStart(module.exports().map(|export| export.name().to_owned()).collect()));
+        }
+        let others = module.imports().filter(|import| import.module() != PREVIEW_1);
+        let missing: Vec<_> = others.map(|import| format!("{}.{}", import.module(), import.name())).collect();
+        if !missing.is_empty() {
+            return Err(Refusal::NotOffered(missing));
+        }
+        let linked = self.module_linker.instantiate_pre(module);
+        Ok(Guest::Program(Program::Module(linked.map_err(|error| Refusal::Unfit(in_words(&error)))?)))
+    }
+
+    fn link(&self, component: &Component, status: &mut Status) -> Result<Guest, Refusal> {
         let shape = component.component_type();
         status.imports = shape.imports(&self.engine).map(|(name, _)| name.to_owned()).collect();
-        if component.get_export_index(None, FILTER).is_none() {
-            let exports: Vec<_> = shape.exports(&self.engine).map(|(name, _)| name.to_owned()).collect();
-            let is_program = exports.iter().any(|name| name.starts_with("wasi:cli/run@"));
-            return Err(if is_program { Refusal::Program("a command component") } else { Refusal::NoFilter(exports) });
+        let exports = |name| component.get_export_index(None, name).is_some();
+        if !exports(FILTER) && !exports(RUN) {
+            return Err(Refusal::NoFilter(shape.exports(&self.engine).map(|(name, _)| name.to_owned()).collect()));
         }
         let missing: Vec<_> = status.imports.iter().filter(|name| !is_offered(name)).cloned().collect();
         if !missing.is_empty() {
             return Err(Refusal::NotOffered(missing));
         }
-        let linked = self.linker.instantiate_pre(component).and_then(PluginPre::new);
-        Ok(Loaded {
-            name: status.name.as_str().into(),
-            tag: format!("{}@{}", status.name, &status.digest[..TAG_DIGITS]),
-            limits: self.config.limits_of(&status.name),
-            pre: linked.map_err(|error| Refusal::Unfit(in_words(&error)))?,
-        })
+        let linked = self.linker.instantiate_pre(component);
+        let guest = if exports(FILTER) {
+            linked.and_then(PluginPre::new).map(Guest::Component)
+        } else {
+            linked.and_then(CommandPre::new).map(|pre| Guest::Program(Program::Command(pre)))
+        };
+        guest.map_err(|error| Refusal::Unfit(in_words(&error)))
     }
 }
 

@@ -2,14 +2,16 @@
 
 use std::sync::{Arc, Mutex};
 
-use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, StoreContextMut, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::p2::pipe::MemoryInputPipe;
+use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView};
 
-use super::console::{Console, Stream};
+use super::console::{Beyond, Console, Stream};
 use super::engine::TICK;
-use super::load::Loaded;
+use super::load::{Guest, Loaded};
 use super::log::{Log, Origin};
+use super::program;
 use super::{Call, Limits};
 use crate::request::Draft;
 
@@ -37,14 +39,16 @@ pub(super) struct Sandbox {
     pub limiter: Limiter,
     pub log: Log,
     ticks_left: u128,
-    table: ResourceTable,
     /// Made when first used: most plugins import WASI and few call it.
     wasi: Option<Box<Wasi>>,
 }
 
 struct Wasi {
-    ctx: WasiCtx,
+    /// Serves both previews.
+    ctx: WasiP1Ctx,
     console: Arc<Mutex<Console>>,
+    /// Standard output of a program; what a component prints there goes to the console.
+    answer: Option<Arc<Mutex<Console>>>,
 }
 
 /// The plugin ran longer than [`Limits::cpu_max`].
@@ -56,14 +60,11 @@ impl Sandbox {
     /// Holds one call to the plugin's limits.
     pub(super) fn new(plugin: &Arc<Loaded>, input: Input) -> Sandbox {
         let limits = &plugin.limits;
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(limits.handles_max);
         Sandbox {
             log: Log::new(limits),
             edited: None,
             limiter: Limiter::new(limits),
             ticks_left: limits.cpu_max.as_millis() / TICK.as_millis(),
-            table,
             wasi: None,
             plugin: Arc::clone(plugin),
             input,
@@ -93,6 +94,18 @@ impl Sandbox {
         self.wasi.as_ref().map(|wasi| Console::lock(&wasi.console).text()).unwrap_or_default()
     }
 
+    /// What a program answered.
+    pub(super) fn answer(&mut self) -> Vec<u8> {
+        let answer = self.wasi.as_ref().and_then(|wasi| wasi.answer.as_ref());
+        answer.map(|answer| Console::lock(answer).take()).unwrap_or_default()
+    }
+
+    /// Preview 1, and preview 2 on top of it.
+    pub(super) fn wasi(&mut self) -> &mut WasiP1Ctx {
+        let (plugin, input) = (&self.plugin, &self.input);
+        &mut self.wasi.get_or_insert_with(|| Box::new(Wasi::new(plugin, input))).ctx
+    }
+
     /// Writes what is left for the log. Call it once, at the end.
     pub(super) fn flush_log(&mut self) {
         let printed = self.printed();
@@ -104,26 +117,39 @@ impl Sandbox {
 
 impl WasiView for Sandbox {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let bytes_max = self.plugin.limits.log_bytes_max;
-        let wasi = self.wasi.get_or_insert_with(|| Box::new(Wasi::empty(bytes_max)));
-        WasiCtxView { ctx: &mut wasi.ctx, table: &mut self.table }
+        self.wasi().ctx()
     }
 }
 
 impl Wasi {
-    /// No files, no network, no environment; what it prints is kept for the log.
-    fn empty(bytes_max: usize) -> Wasi {
-        let console = Console::new(bytes_max);
-        let ctx = WasiCtxBuilder::new()
+    /// No files, no network, no environment. What a component prints is kept for the log; a program reads the delivery
+    /// and prints its answer.
+    fn new(plugin: &Loaded, input: &Input) -> Wasi {
+        let console = Console::new(plugin.limits.log_bytes_max, Beyond::Forgotten);
+        let mut builder = WasiCtxBuilder::new();
+        builder
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false)
             .allow_blocking_current_thread(false)
             .max_random_size(RANDOM_BYTES_MAX)
             .stdout(Stream::to(&console))
-            .stderr(Stream::to(&console))
-            .build();
-        Wasi { ctx, console }
+            .stderr(Stream::to(&console));
+        let answer = match &plugin.guest {
+            Guest::Component(_) => None,
+            Guest::Program(_) => {
+                let answer = Console::new(plugin.limits.output_bytes_max, Beyond::Fatal);
+                // Runtimes of some languages stumble over a program without a name.
+                builder
+                    .arg(&plugin.name)
+                    .stdin(MemoryInputPipe::new(program::document(input)))
+                    .stdout(Stream::to(&answer));
+                Some(answer)
+            }
+        };
+        let mut ctx = builder.build_p1();
+        ctx.ctx().table.set_max_capacity(plugin.limits.handles_max);
+        Wasi { ctx, console, answer }
     }
 }
 
