@@ -14,7 +14,7 @@ use crate::event::{BodyForm, Event, Notification};
 use crate::outcome::{DeadReason, Outcome};
 use crate::request::Draft;
 use crate::stored::{self, Stored};
-use crate::subscription::{Endpoint, Settings, Subscription};
+use crate::subscription::{BadUrl, Endpoint, Settings, Subscription};
 
 /// One event on its way to one subscription.
 #[derive(Debug)]
@@ -65,6 +65,8 @@ pub struct Identity {
 pub struct Context<'a> {
     /// What is on record for a subscription id.
     pub settings: &'a (dyn Fn(&str) -> Arc<Settings> + Sync),
+    /// Reads a callback URL.
+    pub endpoint: &'a (dyn Fn(&str) -> Result<Arc<Endpoint>, BadUrl> + Sync),
     /// What of an event becomes the body.
     pub body: BodyForm,
     /// Larger events and bodies are refused.
@@ -98,13 +100,13 @@ impl Delivery {
             return Err(envelope.dead(DeadReason::Malformed, error, context.now));
         };
         let envelope = Envelope { subscription_id, ..envelope };
-        let endpoint = Endpoint::parse_callback(notification.callback_url.as_deref())
-            .map_err(|error| envelope.dead(DeadReason::BadUrl, error, context.now))?;
+        let endpoint = notification.callback_url.as_deref().ok_or(BadUrl::Missing).and_then(context.endpoint);
+        let endpoint = endpoint.map_err(|error| envelope.dead(DeadReason::BadUrl, error.to_string(), context.now))?;
         let identity = Identity::of(&notification.event, &envelope.subscription_id)
             .map_err(|error| envelope.dead(DeadReason::Malformed, error, context.now))?;
         let event = Arc::new(notification.event);
         let settings = (context.settings)(&envelope.subscription_id);
-        let subscription = Subscription { id: envelope.subscription_id.into(), endpoint: Arc::new(endpoint), settings };
+        let subscription = Subscription { id: envelope.subscription_id.into(), endpoint, settings };
         Ok(Delivery {
             handle: entry.handle,
             draft: envelope.draft.map(|draft| draft.restore(Arc::clone(&event), context.body_bytes_max)),
@@ -183,12 +185,6 @@ impl Identity {
             notification_id: value("notificationId", &event.id)?,
             subscription_id: value("subscriptionId", subscription_id)?,
         })
-    }
-}
-
-impl Endpoint {
-    fn parse_callback(url: Option<&str>) -> Result<Endpoint, String> {
-        url.ok_or(crate::subscription::BadUrl::Missing).and_then(Endpoint::parse).map_err(|error| error.to_string())
     }
 }
 

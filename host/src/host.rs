@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::bulkhead::Bulkhead;
 use crate::directory::Directory;
+use crate::endpoints::Endpoints;
 use crate::event::BodyForm;
 use crate::health::{Health, Part};
 use crate::plugin::Plugins;
@@ -66,6 +67,7 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
         telemetry: Arc::clone(&telemetry),
         health: Arc::clone(&health),
         bulkhead: Bulkhead::default(),
+        endpoints: Endpoints::default(),
         body: limits.body,
         body_bytes_max: limits.body_bytes_max,
         in_hand: TaskTracker::new(),

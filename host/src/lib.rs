@@ -46,6 +46,7 @@ pub mod telemetry;
 // Loops: the only callers of the edges.
 mod backoff;
 mod bulkhead;
+mod endpoints;
 pub mod health;
 mod host;
 mod scheduler;

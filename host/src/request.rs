@@ -200,9 +200,9 @@ impl Draft {
 
     /// The one way to a request that can be sent.
     #[must_use]
-    pub fn sign(&self, identity: &Identity, subscription: &Subscription, now: SystemTime) -> SignedRequest {
+    pub fn sign(self, identity: &Identity, subscription: &Subscription, now: SystemTime) -> SignedRequest {
         let body = self.body().clone();
-        let mut headers = self.headers.clone();
+        let mut headers = self.headers;
         headers.extend(identity.event_type.clone().map(|value| (EVENT_TYPE, value)));
         headers.insert(NOTIFICATION_ID, identity.notification_id.clone());
         headers.insert(SUBSCRIPTION_ID, identity.subscription_id.clone());

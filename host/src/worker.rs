@@ -12,6 +12,7 @@ use crate::backoff::Backoff;
 use crate::bulkhead::Bulkhead;
 use crate::delivery::{Context, Delivery};
 use crate::directory::Directory;
+use crate::endpoints::Endpoints;
 use crate::entry::{Entry, Record, Settlement};
 use crate::event::BodyForm;
 use crate::health::{Health, Part};
@@ -39,6 +40,7 @@ pub(crate) struct Worker {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) health: Arc<Health>,
     pub(crate) bulkhead: Bulkhead,
+    pub(crate) endpoints: Endpoints,
     pub(crate) body: BodyForm,
     pub(crate) body_bytes_max: usize,
     /// Every delivery in hand.
@@ -101,7 +103,9 @@ impl Worker {
     async fn handle(&self, entry: &Entry) -> Settlement {
         let now = SystemTime::now();
         let settings = |id: &str| self.directory.settings(id);
-        let context = Context { settings: &settings, body: self.body, body_bytes_max: self.body_bytes_max, now };
+        let endpoint = |url: &str| self.endpoints.read(url);
+        let (body, body_bytes_max) = (self.body, self.body_bytes_max);
+        let context = Context { settings: &settings, endpoint: &endpoint, body, body_bytes_max, now };
         let handle = entry.handle;
         match Delivery::decode(entry, &context) {
             Ok(mut delivery) => {
@@ -154,7 +158,8 @@ impl Worker {
             run: delivery.run,
             now,
         };
-        let (decision, reports) = self.plugins.run(&settings.chain, call, draft).await;
+        // Boxed, so that a delivery without plugins does not carry the room for their call with it.
+        let (decision, reports) = Box::pin(self.plugins.run(&settings.chain, call, draft)).await;
         self.telemetry.plugins_ran(&reports);
         let ended = |outcome, result| Err(Attempt { outcome, result, timing: Timing::default() });
         match decision {

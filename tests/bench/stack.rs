@@ -54,11 +54,17 @@ impl Receiver {
 
     /// Waits until so many arrived, and then takes the figures.
     pub(crate) async fn take(&self, count: u64) -> Result<Figures> {
+        self.wait_for(count).await?;
+        self.figures().await
+    }
+
+    /// Waits until so many arrived; how many it were when it looked.
+    pub(crate) async fn wait_for(&self, count: u64) -> Result<u64> {
         let began = Instant::now();
         loop {
             let so_far: u64 = reqwest::get(self.url("/count")).await?.text().await?.parse()?;
             if so_far >= count {
-                return self.figures().await;
+                return Ok(so_far);
             }
             ensure!(began.elapsed() < DEADLINE, "{so_far} of {count} arrived within {DEADLINE:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
