@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 use crate::health::Health;
-use crate::plugin::{State as PluginState, Status};
+use crate::plugin::Plugins;
 use crate::queue::{self, Queue};
 use crate::telemetry::Telemetry;
 pub use auth::{Role, Token, TokenSecret};
@@ -21,6 +21,7 @@ pub use auth::{Role, Token, TokenSecret};
 mod auth;
 pub mod dead_letters;
 pub mod events;
+pub mod plugins;
 
 /// Events in one request.
 const BATCH_MAX: usize = 1000;
@@ -37,8 +38,8 @@ pub struct Admin {
     pub tokens: Vec<Token>,
     /// Of one event.
     pub body_bytes_max: usize,
-    /// The plugins, as loaded.
-    pub plugins: Vec<Status>,
+    /// The plugins.
+    pub plugins: Arc<Plugins>,
 }
 
 /// Serves until `shutdown` resolves.
@@ -57,7 +58,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/dead-letters/{id}", get(dead_letters::show))
         .route("/v1/dead-letters/{id}", delete(dead_letters::purge))
         .route("/v1/dead-letters/{id}/replay", post(dead_letters::replay))
-        .route("/v1/plugins", get(plugins))
+        .route("/v1/plugins", get(plugins::list))
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), auth::check));
     Router::new()
         .route("/healthz", get(async || "ok\n"))
@@ -89,42 +90,6 @@ async fn ready(State(admin): State<Arc<Admin>>) -> (StatusCode, Json<Readiness>)
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.telemetry.text())
-}
-
-/// A plugin's file, as `/v1/plugins` shows it.
-#[derive(Serialize)]
-struct Plugin {
-    name: String,
-    file: String,
-    sha256: String,
-    size: u64,
-    /// `ready` or `refused`.
-    state: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    why: Option<String>,
-    imports: Vec<String>,
-}
-
-impl Plugin {
-    fn of(status: &Status) -> Plugin {
-        let (state, why) = match &status.state {
-            PluginState::Ready => ("ready", None),
-            PluginState::Refused(refusal) => ("refused", Some(refusal.to_string())),
-        };
-        Plugin {
-            name: status.name.clone(),
-            file: status.file.display().to_string(),
-            sha256: status.digest.clone(),
-            size: status.size,
-            state,
-            why,
-            imports: status.imports.clone(),
-        }
-    }
-}
-
-async fn plugins(State(admin): State<Arc<Admin>>) -> Json<Vec<Plugin>> {
-    Json(admin.plugins.iter().map(Plugin::of).collect())
 }
 
 /// An answer that says what is wrong: `{"error": "…"}`.

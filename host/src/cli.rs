@@ -14,6 +14,7 @@ mod check;
 mod client;
 mod demo;
 mod dlq;
+mod plugin;
 mod publish;
 mod serve;
 
@@ -59,6 +60,9 @@ enum Command {
     /// Look after dead letters.
     #[command(subcommand)]
     Dlq(dlq::Dlq),
+    /// Look after plugins.
+    #[command(subcommand)]
+    Plugin(plugin::Plugin),
 }
 
 /// Where the configuration is, and the main keys of it as flags.
@@ -122,6 +126,7 @@ pub fn main() -> ExitCode {
             Command::Check(check) => check.run().await,
             Command::Publish(publish) => publish.run().await,
             Command::Dlq(dlq) => dlq.run().await,
+            Command::Plugin(plugin) => plugin.run().await,
         }
     });
     // Tasks that outlasted the drain must not hold up the exit.

@@ -151,8 +151,16 @@ pub struct Plugins {
     pub cpu_max: Duration,
     /// Wall time of one call.
     pub time_max: Duration,
-    /// Where compiled code is kept; nowhere if not given.
+    /// Larger files are refused.
+    pub file_bytes_max: u64,
+    /// Where compiled code is kept; if not given, `plugin-cache` beside the embedded queue's data.
     pub cache_dir: Option<PathBuf>,
+    /// How long a file must have been the same before it is looked into.
+    pub settle: Duration,
+    /// How often the directory is looked at if nothing tells of changes.
+    pub rescan_every: Duration,
+    /// How long a file must have been gone before its plugin is.
+    pub gone_after: Duration,
     /// `[plugins.named.NAME]`
     pub named: BTreeMap<String, NamedPlugin>,
 }
@@ -251,7 +259,11 @@ impl Default for Plugins {
             memory_max: 64 * 1024 * 1024,
             cpu_max: Duration::from_millis(50),
             time_max: Duration::from_millis(500),
+            file_bytes_max: 32 * 1024 * 1024,
             cache_dir: None,
+            settle: Duration::from_millis(250),
+            rescan_every: Duration::from_secs(30),
+            gone_after: Duration::from_secs(5),
             named: BTreeMap::new(),
         }
     }

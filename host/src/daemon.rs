@@ -1,8 +1,10 @@
 //! The daemon: a configuration turned into a running host with its admin listener.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
 use crate::config::{self, Config, Mistakes};
-use crate::health::Health;
+use crate::health::{Health, Part};
 use crate::host::{self, Limits, Parts};
 use crate::plugin::{self, Plugins};
 use crate::queue::embedded::Embedded;
@@ -48,18 +50,22 @@ pub enum Error {
 /// A host that is ready to run, and its admin listener.
 pub struct Daemon {
     parts: Parts,
+    /// What the chains name.
+    chained: BTreeSet<String>,
     tokens: Vec<admin::Token>,
     listener: TcpListener,
 }
 
 impl Daemon {
-    /// Opens the queue, loads the plugins and binds the admin listener; delivers nothing yet.
+    /// Opens the queue, starts to load the plugins and binds the admin listener; delivers nothing yet.
     pub async fn start(config: Config) -> Result<Daemon, Error> {
         config.check()?;
         let address = config.admin.listen;
         let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
         let queue = open_queue(&config.queue)?;
-        let plugins = Plugins::load(plugin_config(&config.plugins)).await?;
+        let directory = config.directory();
+        let chained = directory.plugins();
+        let plugins = Arc::new(Plugins::watch(plugin_config(&config), chained.clone()).await?);
         let sender = Sender::new(Guard::new(&config.egress.allow), config.delivery.response_bytes_max)?;
         let delivery = &config.delivery;
         let limits = Limits {
@@ -70,11 +76,10 @@ impl Daemon {
             body: delivery.body,
             body_bytes_max: delivery.body_bytes_max,
         };
-        let directory = config.directory();
         let telemetry = Arc::new(Telemetry::new(config.metrics.subscription_labels));
         let health = Arc::new(Health::starting());
         let parts = Parts { queue, directory, plugins, sender, health, telemetry, limits };
-        Ok(Daemon { parts, tokens: config.admin.tokens, listener })
+        Ok(Daemon { parts, chained, tokens: config.admin.tokens, listener })
     }
 
     /// Where the admin listener is.
@@ -97,23 +102,45 @@ impl Daemon {
 
     /// Delivers until `shutdown` resolves, then drains and returns.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Daemon { parts, tokens, listener } = self;
+        let Daemon { parts, chained, tokens, listener } = self;
         let admin = Admin {
             queue: Arc::clone(&parts.queue),
             health: Arc::clone(&parts.health),
             telemetry: Arc::clone(&parts.telemetry),
             tokens,
             body_bytes_max: parts.limits.body_bytes_max,
-            plugins: parts.plugins.list(),
+            plugins: Arc::clone(&parts.plugins),
         };
         warn_of_dangers(&*parts.queue).await;
         let stop = CancellationToken::new();
         let serving = tokio::spawn(admin::serve(admin, listener, stop.clone().cancelled_owned()));
-        host::run(parts, shutdown).await;
+        let mut shutdown = pin!(shutdown);
+        // Dropping either loses nothing: one only waits, and the other is not asked again once it resolved.
+        let compiled = tokio::select! {
+            () = compiled(&parts.plugins, &chained, &parts.health) => true,
+            () = &mut shutdown => false,
+        };
+        if compiled {
+            host::run(parts, shutdown).await;
+        }
         stop.cancel();
         // Connections that are kept open must not keep a stopping daemon.
         if tokio::time::timeout(Duration::from_secs(1), serving).await.is_err() {
             tracing::debug!("admin connections were still open");
+        }
+    }
+}
+
+/// Waits until each plugin that a chain names is ready or refused: before that its deliveries would fail for want of it.
+async fn compiled(plugins: &Plugins, chained: &BTreeSet<String>, health: &Health) {
+    let mut changes = plugins.changes();
+    loop {
+        let waiting = plugins.waiting(chained);
+        let what = (!waiting.is_empty()).then(|| format!("being compiled: {}", waiting.join(", ")));
+        let is_done = what.is_none();
+        health.awaits(Part::Plugins, what);
+        if is_done || changes.changed().await.is_err() {
+            return;
         }
     }
 }
@@ -141,7 +168,17 @@ fn open_queue(config: &config::Queue) -> Result<Arc<dyn Queue>, queue::Error> {
     Ok(Arc::new(Redis::new(&config.url, keys, claiming)?))
 }
 
-pub(crate) fn plugin_config(config: &config::Plugins) -> plugin::Config {
+/// Where compiled code is kept unless the operator says otherwise, when there is no data of a queue to be beside.
+const DATA: &str = "weft-data";
+const CACHE: &str = "plugin-cache";
+
+pub(crate) fn plugin_config(config: &Config) -> plugin::Config {
+    let beside = config.queue.url.strip_prefix("embedded:").unwrap_or(DATA);
+    let cache = match &config.plugins.cache_dir {
+        Some(dir) => plugin::Cache::In(dir.clone()),
+        None => plugin::Cache::Try(PathBuf::from(beside).join(CACHE)),
+    };
+    let config = &config.plugins;
     let limits = plugin::Limits {
         memory_max: config.memory_max,
         cpu_max: config.cpu_max,
@@ -157,10 +194,13 @@ pub(crate) fn plugin_config(config: &config::Plugins) -> plugin::Config {
         };
         (name.clone(), overrides)
     });
+    let pace = plugin::Pace { settle: config.settle, rescan_every: config.rescan_every, gone_after: config.gone_after };
     plugin::Config {
         limits,
         named: named.collect(),
-        cache_dir: config.cache_dir.clone(),
+        cache,
+        file_bytes_max: config.file_bytes_max,
+        pace,
         ..plugin::Config::new(&config.dir)
     }
 }

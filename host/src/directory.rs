@@ -1,6 +1,6 @@
 //! The directory: what is on record for each subscription, laid over the defaults.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::subscription::Settings;
@@ -19,5 +19,12 @@ impl Directory {
     #[must_use]
     pub fn settings(&self, id: &str) -> Arc<Settings> {
         Arc::clone(self.by_id.get(id).unwrap_or(&self.defaults))
+    }
+
+    /// The plugins that any chain names.
+    #[must_use]
+    pub fn plugins(&self) -> BTreeSet<String> {
+        let chains = self.by_id.values().chain([&self.defaults]).flat_map(|settings| &settings.chain);
+        chains.map(|plugin| plugin.name.clone()).collect()
     }
 }

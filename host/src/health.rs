@@ -15,6 +15,8 @@ pub enum Part {
     Settle,
     /// Asking the store how it is.
     Store,
+    /// Plugins that the chains name are still being compiled.
+    Plugins,
     /// The host is still starting, or already stopping.
     Lifecycle,
 }
@@ -28,6 +30,7 @@ impl Part {
             Part::Schedule => "schedule",
             Part::Settle => "settle",
             Part::Store => "store",
+            Part::Plugins => "plugins",
             Part::Lifecycle => "lifecycle",
         }
     }
@@ -54,6 +57,15 @@ impl Health {
 
     pub(crate) fn stopping(&self) {
         self.causes.lock().expect(UNPOISONED).insert(Part::Lifecycle, "stopping".to_owned());
+    }
+
+    /// A part needs time, which is no failure; `None` when it is there.
+    pub(crate) fn awaits(&self, part: Part, what: Option<String>) {
+        let mut causes = self.causes.lock().expect(UNPOISONED);
+        match what {
+            Some(what) => drop(causes.insert(part, what)),
+            None => drop(causes.remove(&part)),
+        }
     }
 
     /// Notes how a part fared. The log says so once when it changes, not each time.

@@ -31,7 +31,7 @@ const LAST_SETTLE: Duration = Duration::from_secs(5);
 pub(crate) struct Parts {
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) directory: Directory,
-    pub(crate) plugins: Plugins,
+    pub(crate) plugins: Arc<Plugins>,
     pub(crate) sender: Sender,
     pub(crate) health: Arc<Health>,
     pub(crate) telemetry: Arc<Telemetry>,
@@ -61,7 +61,7 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
     let worker = Arc::new(Worker {
         queue: Arc::clone(&queue),
         directory,
-        plugins,
+        plugins: Arc::clone(&plugins),
         sender,
         inbox,
         telemetry: Arc::clone(&telemetry),
@@ -85,7 +85,7 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
     loops.spawn(abandon().run_until_cancelled_owned(due));
     let claiming = scheduler::claim(Arc::clone(&worker), limits.in_flight, limits.claim_every, stop.clone());
     loops.spawn(abandon().run_until_cancelled_owned(claiming));
-    let observing = observe(queue, Arc::clone(&health), telemetry, stop.clone());
+    let observing = observe(queue, plugins, Arc::clone(&health), telemetry, stop.clone());
     loops.spawn(abandon().run_until_cancelled_owned(observing));
     let settling = tokio::spawn(settler.run());
 
@@ -115,9 +115,16 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
 }
 
 /// Keeps the gauges and the store's health up to date.
-async fn observe(queue: Arc<dyn Queue>, health: Arc<Health>, telemetry: Arc<Telemetry>, stop: CancellationToken) {
+async fn observe(
+    queue: Arc<dyn Queue>,
+    plugins: Arc<Plugins>,
+    health: Arc<Health>,
+    telemetry: Arc<Telemetry>,
+    stop: CancellationToken,
+) {
     let mut started = false;
     loop {
+        telemetry.plugins(&plugins.list(), plugins.loads());
         let depth = queue.depth().await;
         health.note(Part::Store, &depth);
         if let Ok(depth) = depth {

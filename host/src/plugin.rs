@@ -1,10 +1,11 @@
 //! Plugins: compiled `.wasm` files that decide on deliveries. Knows drafts and verdicts; knows nothing of queues or HTTP.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tracing::{info, warn};
+use tokio::sync::watch::Receiver;
+use tracing::warn;
 
 use crate::attempt::Lasting;
 use crate::event::Event;
@@ -23,19 +24,27 @@ mod log;
 mod program;
 mod registry;
 mod sandbox;
+mod scan;
+mod shelf;
+mod stats;
+mod status;
 mod text;
+mod watch;
 
-pub use config::{Config, Limits, Named};
+pub use config::{Cache, Config, Limits, Named, Pace};
 pub use ending::{Ending, PluginReport};
 pub use engine::Allocator;
-pub use load::{Refusal, State, Status};
+pub use stats::Usage;
+pub use status::{Refusal, Rejected, State, Status};
 
 use call::Slots;
 use contract::types::Verdict;
 use ending::Failure;
 use load::{Loaded, Loader};
 use sandbox::Input;
+use shelf::Shelf;
 use text::clean;
+use watch::{Watcher, Watching};
 
 /// Of a verdict's reason.
 const REASON_BYTES_MAX: usize = 1024;
@@ -110,6 +119,9 @@ pub enum Error {
     /// The thread that interrupts plugins cannot be started.
     #[error("the plugin engine has no clock: {0}")]
     Clock(#[source] std::io::Error),
+    /// The thread that watches the directory cannot be started.
+    #[error("plugins.dir cannot be watched: {0}")]
+    Watch(#[source] std::io::Error),
     /// The directory for compiled code cannot be used.
     #[error("plugins.cache_dir {dir}: {error}")]
     Cache {
@@ -129,48 +141,80 @@ pub enum Error {
     },
 }
 
+/// How many files were looked into since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loads {
+    /// They became what is called.
+    pub taken: u64,
+    /// They did not.
+    pub refused: u64,
+}
+
 /// The plugins of one host.
 pub struct Plugins {
-    slots: Slots,
+    slots: Arc<Slots>,
     allocator: Allocator,
-    loaded: HashMap<Arc<str>, Arc<Loaded>>,
-    statuses: Vec<Status>,
+    shelf: Arc<Shelf>,
+    /// Ends with them.
+    _watching: Option<Watching>,
 }
 
 impl Plugins {
-    /// Reads the directory and compiles what is in it, off the async threads. A bad file stops no other: it is listed with
-    /// the reason. A directory that is not there is an empty one.
+    /// Reads the directory and compiles what is in it, off the async threads; later changes are not seen. A bad file stops
+    /// no other: it is listed with the reason. A directory that is not there is an empty one.
     pub async fn load(config: Config) -> Result<Plugins, Error> {
-        tokio::task::spawn_blocking(move || Plugins::load_blocking(config)).await.expect("loading does not panic")
+        let load = || {
+            let (plugins, mut watcher) = Plugins::prepare(config)?;
+            watcher.load_all();
+            Ok(plugins)
+        };
+        tokio::task::spawn_blocking(load).await.expect("loading does not panic")
     }
 
-    fn load_blocking(config: Config) -> Result<Plugins, Error> {
-        let (engine, allocator) = engine::start(&config)?;
-        let slots = Slots::new(engine.clone(), config.calls_max, config.wait_max);
-        let dir = config.dir.display().to_string();
-        let loader = Loader::new(engine, config).map_err(|error| Error::Engine(format!("{error:#}")))?;
-        let found = match loader.load_all() {
-            Ok(found) => found,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                info!(dir, "no such directory, so there are no plugins");
-                Vec::new()
-            }
-            Err(error) => return Err(Error::Dir { dir, error }),
+    /// The same without waiting: what is in the directory, and what comes into it, is compiled in the background, `first`
+    /// before all else.
+    pub async fn watch(config: Config, first: BTreeSet<String>) -> Result<Plugins, Error> {
+        let start = || {
+            let (plugins, watcher) = Plugins::prepare(config)?;
+            let watching = watcher.start(first).map_err(Error::Watch)?;
+            Ok(Plugins { _watching: Some(watching), ..plugins })
         };
-        let mut loaded = HashMap::new();
-        let mut statuses = Vec::new();
-        for (status, plugin) in found {
-            note(&status);
-            loaded.extend(plugin.map(|plugin| (Arc::clone(&plugin.name), Arc::new(plugin))));
-            statuses.push(status);
-        }
-        Ok(Plugins { slots, allocator, loaded, statuses })
+        tokio::task::spawn_blocking(start).await.expect("starting does not panic")
+    }
+
+    fn prepare(config: Config) -> Result<(Plugins, Watcher), Error> {
+        let (engine, allocator) = engine::start(&config)?;
+        let slots = Arc::new(Slots::new(engine.clone(), config.calls_max, config.wait_max));
+        let (config, shelf) = (Arc::new(config), Arc::new(Shelf::new()));
+        let loader = Loader::new(engine, Arc::clone(&config), Arc::clone(&slots))
+            .map_err(|error| Error::Engine(format!("{error:#}")))?;
+        let dir = config.dir.display().to_string();
+        let watcher = Watcher::new(config, loader, Arc::clone(&shelf)).map_err(|error| Error::Dir { dir, error })?;
+        Ok((Plugins { slots, allocator, shelf, _watching: None }, watcher))
     }
 
     /// All files that were found, by name.
     #[must_use]
     pub fn list(&self) -> Vec<Status> {
-        self.statuses.clone()
+        self.shelf.list()
+    }
+
+    /// Those of `names` whose files were found and not looked into yet.
+    #[must_use]
+    pub fn waiting<'a>(&self, names: &'a BTreeSet<String>) -> Vec<&'a str> {
+        names.iter().map(String::as_str).filter(|name| self.shelf.is_waiting(name)).collect()
+    }
+
+    /// Tells from now on when there is something new in [`Plugins::list`].
+    #[must_use]
+    pub fn changes(&self) -> Receiver<()> {
+        self.shelf.changes()
+    }
+
+    /// How many files were looked into.
+    #[must_use]
+    pub fn loads(&self) -> Loads {
+        self.shelf.loads()
     }
 
     /// Where the memory of instances comes from.
@@ -188,22 +232,32 @@ impl Plugins {
         let mut reports = Vec::with_capacity(chain.len());
         for step in chain {
             let began = Instant::now();
-            let (answer, left) = self.step(step, &call, draft).await;
+            let version = self.shelf.version(&step.name);
+            let (answer, left) = self.step(step, version.as_ref(), &call, draft).await;
             draft = left;
-            let (plugin, ending) = (step.name.clone(), Ending::of(&answer));
-            reports.push(PluginReport { plugin, ending, duration: began.elapsed() });
+            let (plugin, ending, duration) = (step.name.clone(), Ending::of(&answer), began.elapsed());
+            reports.push(PluginReport { plugin, ending, duration });
+            if let Some(version) = &version {
+                version.stats.ended(ending, duration);
+            }
             match answer.map_or_else(|failure| judge(step, &call, failure), |verdict| decide(step, verdict)) {
                 Some(decision) => return (decision, reports),
-                None if ending == Ending::Deliver => plugins.extend(self.tag(&step.name)),
+                None if ending == Ending::Deliver => plugins.extend(version.map(|version| version.tag.clone())),
                 None => {}
             }
         }
         (Decision::Deliver { draft, plugins }, reports)
     }
 
-    async fn step(&self, step: &PluginUse, call: &Arc<Call>, draft: Draft) -> (Result<Verdict, Failure>, Draft) {
-        let Some(plugin) = self.loaded.get(step.name.as_str()) else {
-            return (Err(Failure::new(Ending::Missing, self.why_missing(&step.name))), draft);
+    async fn step(
+        &self,
+        step: &PluginUse,
+        version: Option<&Arc<Loaded>>,
+        call: &Arc<Call>,
+        draft: Draft,
+    ) -> (Result<Verdict, Failure>, Draft) {
+        let Some(version) = version else {
+            return (Err(Failure::new(Ending::Missing, self.shelf.why_missing(&step.name))), draft);
         };
         let input = Input {
             call: Arc::clone(call),
@@ -211,26 +265,7 @@ impl Plugins {
             settings: step.settings.clone(),
             settings_revision: step.settings_revision,
         };
-        self.slots.call(plugin, input).await
-    }
-
-    fn tag(&self, name: &str) -> Option<String> {
-        self.loaded.get(name).map(|plugin| plugin.tag.clone())
-    }
-
-    fn why_missing(&self, name: &str) -> String {
-        match self.statuses.iter().find(|status| status.name == name).map(|status| &status.state) {
-            Some(State::Refused(refusal)) => format!("it was refused: {refusal}"),
-            Some(State::Ready) | None => "there is no such plugin".to_owned(),
-        }
-    }
-}
-
-fn note(status: &Status) {
-    let (plugin, digest, size) = (&status.name, &status.digest, status.size);
-    match &status.state {
-        State::Ready => info!(plugin, digest, size, compile = ?status.compile, "plugin ready"),
-        State::Refused(refusal) => warn!(plugin, digest, size, %refusal, "plugin refused"),
+        self.slots.call(version, input).await
     }
 }
 

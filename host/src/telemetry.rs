@@ -6,8 +6,8 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime};
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
-    exponential_buckets,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, exponential_buckets,
 };
 
 use tokio::sync::broadcast;
@@ -16,7 +16,7 @@ use crate::attempt::{AttemptResult, Timing};
 use crate::delivery::Delivery;
 use crate::entry::DeadLetter;
 use crate::outcome::Outcome;
-use crate::plugin::PluginReport;
+use crate::plugin::{Loads, PluginReport, State, Status};
 use crate::queue::Depth;
 
 /// The seed's buckets, and finer ones below.
@@ -82,8 +82,7 @@ pub struct Telemetry {
     pending: IntGauge,
     scheduled: IntGauge,
     dead_letters: IntGauge,
-    plugin_calls: IntCounterVec,
-    plugin_seconds: HistogramVec,
+    of_plugins: OfPlugins,
 }
 
 /// The metrics of one subscription, looked up by their labels once.
@@ -161,13 +160,7 @@ impl Telemetry {
             pending: make.gauge("weft_queue_pending", "Entries handed out and not settled, on all hosts."),
             scheduled: make.gauge("weft_queue_scheduled", "Deliveries in the retry schedule."),
             dead_letters: make.gauge("weft_dead_letters", "Dead letters that are kept."),
-            plugin_calls: make.counters("weft_plugin_calls_total", "Plugin calls, by result.", &["plugin", "result"]),
-            plugin_seconds: make.histograms(
-                "weft_plugin_call_seconds",
-                "How long plugin calls take.",
-                &["plugin"],
-                fine,
-            ),
+            of_plugins: OfPlugins::new(&make, fine),
             watchers: broadcast::Sender::new(WATCH_BACKLOG),
             subscription_labels_max,
             subscriptions: RwLock::default(),
@@ -193,6 +186,11 @@ impl Telemetry {
         set(&self.dead_letters, depth.dead);
     }
 
+    /// Sets what is told about the plugins there are.
+    pub fn plugins(&self, plugins: &[Status], loads: Loads) {
+        self.of_plugins.set(plugins, loads);
+    }
+
     /// Every attempt from now on.
     #[must_use]
     pub fn watch(&self) -> broadcast::Receiver<Attempted> {
@@ -214,8 +212,8 @@ impl Telemetry {
 
     pub(crate) fn plugins_ran(&self, reports: &[PluginReport]) {
         for report in reports {
-            self.plugin_calls.with_label_values(&[report.plugin.as_str(), report.ending.name()]).inc();
-            self.plugin_seconds.with_label_values(&[report.plugin.as_str()]).observe(report.duration.as_secs_f64());
+            self.of_plugins.calls.with_label_values(&[report.plugin.as_str(), report.ending.name()]).inc();
+            self.of_plugins.seconds.with_label_values(&[report.plugin.as_str()]).observe(report.duration.as_secs_f64());
         }
     }
 
@@ -320,6 +318,68 @@ fn log(delivery: &Delivery, attempt: &Attempt, result: &str) {
     );
 }
 
+/// The metrics of plugins.
+struct OfPlugins {
+    calls: IntCounterVec,
+    seconds: HistogramVec,
+    states: IntGaugeVec,
+    memory: IntGaugeVec,
+    loads: IntCounterVec,
+}
+
+impl OfPlugins {
+    const STATES: [&str; 4] = ["waiting", "ready", "stale", "refused"];
+
+    fn new(make: &Maker, buckets: Vec<f64>) -> OfPlugins {
+        OfPlugins {
+            calls: make.counters("weft_plugin_calls_total", "Plugin calls, by result.", &["plugin", "result"]),
+            seconds: make.histograms("weft_plugin_call_seconds", "How long plugin calls take.", &["plugin"], buckets),
+            states: make.gauges(
+                "weft_plugins",
+                "Plugins by state: waiting, ready, refused; stale: ready, while the file holds what was refused.",
+                &["state"],
+            ),
+            memory: make.gauges(
+                "weft_plugin_memory_bytes",
+                "Memory of the hungriest call of the version in use.",
+                &["plugin"],
+            ),
+            loads: make.counters(
+                "weft_plugin_loads_total",
+                "Plugin files looked into, by what came of it: taken, refused.",
+                &["result"],
+            ),
+        }
+    }
+
+    fn set(&self, plugins: &[Status], loads: Loads) {
+        let mut states = OfPlugins::STATES.map(|state| (state, 0));
+        self.memory.reset();
+        for plugin in plugins {
+            let state = OfPlugins::state(plugin);
+            states.iter_mut().filter(|(known, _)| *known == state).for_each(|(_, count)| *count += 1);
+            let memory = plugin.usage.as_ref().map_or(0, |usage| usage.memory_max);
+            self.memory.with_label_values(&[plugin.name.as_str()]).set(i64::try_from(memory).unwrap_or(i64::MAX));
+        }
+        for (state, count) in states {
+            self.states.with_label_values(&[state]).set(count);
+        }
+        for (result, total) in [("taken", loads.taken), ("refused", loads.refused)] {
+            let counter = self.loads.with_label_values(&[result]);
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+    }
+
+    fn state(plugin: &Status) -> &'static str {
+        match (&plugin.state, &plugin.rejected) {
+            (State::Waiting, _) => "waiting",
+            (State::Ready, None) => "ready",
+            (State::Ready, Some(_)) => "stale",
+            (State::Refused(_), _) => "refused",
+        }
+    }
+}
+
 /// Makes metrics and registers them; all names are constants, so none can clash or be malformed.
 struct Maker(Registry);
 
@@ -341,6 +401,10 @@ impl Maker {
 
     fn gauge(&self, name: &str, help: &str) -> IntGauge {
         self.register(IntGauge::new(name, help))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.register(IntGaugeVec::new(Opts::new(name, help), labels))
     }
 
     fn histogram(&self, name: &str, help: &str, buckets: Vec<f64>) -> Histogram {

@@ -34,7 +34,7 @@ const CROWDED_WAIT: Duration = Duration::from_millis(100);
 pub(crate) struct Worker {
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) directory: Directory,
-    pub(crate) plugins: Plugins,
+    pub(crate) plugins: Arc<Plugins>,
     pub(crate) sender: Sender,
     pub(crate) inbox: Inbox,
     pub(crate) telemetry: Arc<Telemetry>,

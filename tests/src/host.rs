@@ -10,6 +10,8 @@ use weft::queue::Queue;
 use weft::telemetry::Telemetry;
 use weft::{Config, Daemon, Secret};
 
+use crate::root;
+
 /// A running host; stops when told, or is left behind at the end of the test's runtime.
 pub struct TestHost {
     /// Its admin listener.
@@ -32,6 +34,8 @@ pub fn config(queue_url: &str) -> Config {
     config.delivery.hmac_secret = Some(Secret::new(b"test-secret"));
     config.delivery.retry_backoff = Duration::from_millis(50);
     config.delivery.worker_count = 2;
+    // What all tests compile, they compile once.
+    config.plugins.cache_dir = Some(root().join("target/plugin-cache"));
     config
 }
 
@@ -61,6 +65,13 @@ impl TestHost {
     #[must_use]
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.admin)
+    }
+
+    /// A plugin as `/v1/plugins` shows it.
+    pub async fn plugin(&self, name: &str) -> Option<serde_json::Value> {
+        let answer = reqwest::get(self.url("/v1/plugins")).await.expect("an answer");
+        let plugins: Vec<serde_json::Value> = answer.json().await.expect("a list of plugins");
+        plugins.into_iter().find(|plugin| plugin["name"] == name)
     }
 
     /// The value of one line of the metrics; zero if it is not there.

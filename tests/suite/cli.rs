@@ -10,7 +10,7 @@ use tests::{Answer, Event, Receiver, RedisServer, TestHost, eventually, host, ro
 async fn usage_goes_to_whoever_asks_for_it() {
     let help = run(&["--help"], "").await;
     assert_eq!(help.code, Some(0));
-    for command in ["serve", "demo", "check", "publish", "dlq"] {
+    for command in ["serve", "demo", "check", "publish", "dlq", "plugin"] {
         assert!(help.out.contains(command), "{}", help.out);
         assert_eq!(run(&[command, "--help"], "").await.code, Some(0));
     }

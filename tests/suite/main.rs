@@ -12,3 +12,4 @@ mod hostile;
 mod plugins;
 mod recovery;
 mod seed;
+mod watch;

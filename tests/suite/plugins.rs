@@ -206,15 +206,12 @@ async fn a_plugin_that_is_missing_or_refused_fails_its_deliveries_by_name() {
     assert!(world.dead_letter("missing").await["last_error"].contains("no-such"));
     world.publish("wants-http").await;
     assert!(world.dead_letter("wants-http").await["last_error"].contains("wants-http"));
-    let list: serde_json::Value =
-        reqwest::get(host.url("/v1/plugins")).await.unwrap().json().await.expect("a list of plugins");
-    let why = |name: &str| {
-        let plugin = list.as_array().unwrap().iter().find(|plugin| plugin["name"] == name).expect("listed");
-        assert_eq!(plugin["state"], "refused");
-        plugin["why"].as_str().unwrap().to_owned()
+    let why = async |name: &str| {
+        let refused = async || host.plugin(name).await.filter(|plugin| plugin["state"] == "refused");
+        eventually("it is refused", refused).await["why"].as_str().unwrap().to_owned()
     };
-    assert!(why("wants-http").contains("wasi:http"), "{list}");
-    assert!(!why("garbage").is_empty());
+    assert!(why("wants-http").await.contains("wasi:http"));
+    assert!(!why("garbage").await.is_empty());
     host.stop().await;
 }
 
@@ -268,8 +265,7 @@ async fn twenty_plugins_are_ready_together() {
     world.config.plugins.time_max = Duration::from_secs(1);
     for _ in 0..2 {
         let host = world.start().await;
-        let list: serde_json::Value = reqwest::get(host.url("/v1/plugins")).await.unwrap().json().await.unwrap();
-        assert_eq!(list.as_array().unwrap().iter().filter(|plugin| plugin["state"] == "ready").count(), 20);
+        until("all are ready", || host.metric("weft_plugins{state=\"ready\"}") == 20.0).await;
         host.stop().await;
     }
     assert!(std::fs::read_dir(cache.path()).unwrap().next().is_some(), "compiled code is kept");

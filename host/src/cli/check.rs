@@ -16,7 +16,7 @@ impl Check {
     /// The configuration, then what it names: the plugins, loaded as the daemon would.
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let config = self.config.load()?;
-        let plugins = Plugins::load(daemon::plugin_config(&config.plugins)).await?.list();
+        let plugins = Plugins::load(daemon::plugin_config(&config)).await?.list();
         let mut mistakes = Vec::new();
         for plugin in &plugins {
             if let State::Refused(why) = &plugin.state {
@@ -24,15 +24,13 @@ impl Check {
             }
         }
         let directory = config.directory();
-        let chains = directory.by_id.values().chain([&directory.defaults]).flat_map(|settings| &settings.chain);
-        for used in chains {
-            if !plugins.iter().any(|plugin| plugin.name == used.name) {
+        for used in directory.plugins() {
+            if !plugins.iter().any(|plugin| plugin.name == used) {
                 let dir = config.plugins.dir.display();
-                mistakes.push(format!("plugin {}: there is no {}.wasm in {dir} (plugins.dir)", used.name, used.name));
+                mistakes.push(format!("plugin {used}: there is no {used}.wasm in {dir} (plugins.dir)"));
             }
         }
         mistakes.sort();
-        mistakes.dedup();
         if !mistakes.is_empty() {
             bail!("{}", mistakes.join("\n"));
         }

@@ -131,7 +131,11 @@ impl Plugins {
         set(&mut self.memory_max, reader.size("memory_max", 4096 * MEBIBYTE));
         set(&mut self.cpu_max, reader.duration("cpu_max"));
         set(&mut self.time_max, reader.duration("time_max"));
+        set(&mut self.file_bytes_max, reader.size("file_bytes_max", 1024 * MEBIBYTE));
         self.cache_dir = reader.parsed("cache_dir", "a path is expected");
+        set(&mut self.settle, reader.duration("settle"));
+        set(&mut self.rescan_every, reader.duration("rescan_every"));
+        set(&mut self.gone_after, reader.duration("gone_after"));
         let named = reader.sections("named").into_iter();
         self.named = named.map(|(name, reader)| (name, NamedPlugin::read(reader))).collect();
         reader.finish();

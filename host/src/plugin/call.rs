@@ -40,14 +40,26 @@ impl Slots {
         let answer = tokio::time::timeout(time_max, plugin.guest.call(&mut store)).await;
         let mut sandbox = store.into_data();
         drop(permit);
+        plugin.stats.used(sandbox.limiter.memory);
         let answer = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => Err(Failure::of(&error, &sandbox)),
-            Err(_) => Err(Failure::new(Ending::Time, format!("it took longer than time_max, {time_max:?}"))),
+            Err(_) => Err(Failure::late(time_max)),
         };
         sandbox.flush_log();
         let edited = sandbox.edited.filter(|_| matches!(answer, Ok(Verdict::Deliver)));
         (answer, edited.unwrap_or(sandbox.input.draft))
+    }
+
+    /// Makes an instance and drops it. There is a slot for one of these beside those for calls.
+    pub(super) async fn instantiate(&self, plugin: &Arc<Loaded>) -> Result<(), Failure> {
+        let mut store = self.store(plugin, Input::none());
+        let time_max = plugin.limits.time_max;
+        match tokio::time::timeout(time_max, plugin.guest.instantiate(&mut store)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Failure::of(&error, store.data())),
+            Err(_) => Err(Failure::late(time_max)),
+        }
     }
 
     async fn permit(&self) -> Result<SemaphorePermit<'_>, Elapsed> {
@@ -79,6 +91,13 @@ impl Slots {
 }
 
 impl Guest {
+    async fn instantiate(&self, store: &mut Store<Sandbox>) -> wasmtime::Result<()> {
+        match self {
+            Guest::Component(pre) => pre.instantiate_async(store).await.map(drop),
+            Guest::Program(program) => program.instantiate(store).await,
+        }
+    }
+
     async fn call(&self, store: &mut Store<Sandbox>) -> wasmtime::Result<Result<Verdict, Failure>> {
         match self {
             Guest::Component(pre) => {

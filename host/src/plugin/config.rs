@@ -11,9 +11,8 @@ use super::Allocator;
 pub struct Config {
     /// Every `.wasm` file in it is a plugin.
     pub dir: PathBuf,
-    /// Where compiled code is kept from one start to the next; `None` compiles at every start. It is native code: nobody
-    /// but this user may write there.
-    pub cache_dir: Option<PathBuf>,
+    /// Where compiled code is kept from one start to the next.
+    pub cache: Cache,
     /// Of every plugin that has no limits of its own.
     pub limits: Limits,
     /// What is different for single plugins.
@@ -28,6 +27,29 @@ pub struct Config {
     pub allocator: Option<Allocator>,
     /// Larger files are refused.
     pub file_bytes_max: u64,
+    /// When the directory is looked at.
+    pub pace: Pace,
+}
+
+/// When the directory is looked at, and when what is seen there counts.
+#[derive(Debug, Clone)]
+pub struct Pace {
+    /// A file must have been the same for so long: one that is being written is left alone.
+    pub settle: Duration,
+    /// The directory is looked at this often even if nothing tells that it changed, as on network file systems.
+    pub rescan_every: Duration,
+    /// A file must have been gone for so long before its plugin is: some tools replace a file by deleting it first.
+    pub gone_after: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace {
+            settle: Duration::from_millis(250),
+            rescan_every: Duration::from_secs(30),
+            gone_after: Duration::from_secs(5),
+        }
+    }
 }
 
 impl Config {
@@ -36,7 +58,7 @@ impl Config {
     pub fn new(dir: impl Into<PathBuf>) -> Config {
         Config {
             dir: dir.into(),
-            cache_dir: None,
+            cache: Cache::Off,
             limits: Limits::default(),
             named: HashMap::new(),
             calls_max: 64,
@@ -44,6 +66,7 @@ impl Config {
             keep_bytes: 2 << 20,
             allocator: None,
             file_bytes_max: 32 << 20,
+            pace: Pace::default(),
         }
     }
 
@@ -63,6 +86,17 @@ impl Config {
         let named = self.named.values().filter_map(|named| named.memory_max);
         named.fold(self.limits.memory_max, u64::max)
     }
+}
+
+/// Where compiled code is kept from one start to the next. It is native code: nobody but this user may write there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cache {
+    /// Nowhere: everything is compiled at every start.
+    Off,
+    /// In this directory if it can be used, else nowhere.
+    Try(PathBuf),
+    /// In this directory; if it cannot be used there are no plugins.
+    In(PathBuf),
 }
 
 /// What one call may use.

@@ -137,6 +137,11 @@ impl Failure {
         }
     }
 
+    /// It took too long.
+    pub(super) fn late(time_max: Duration) -> Failure {
+        Failure::new(Ending::Time, format!("it took longer than time_max, {time_max:?}"))
+    }
+
     /// Whether trying again may help: only the plugin itself can know that it will not.
     pub(super) fn lasting(&self) -> Lasting {
         if self.ending == Ending::Permanent { Lasting::Permanent } else { Lasting::Transient }

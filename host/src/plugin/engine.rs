@@ -1,16 +1,16 @@
 //! The engine: how plugins are compiled and where their memory comes from. One per [`Plugins`](super::Plugins).
 
 use std::num::NonZeroUsize;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::time::Duration;
 
-use tracing::info;
+use tracing::{info, warn};
 use wasmtime::{
-    Cache, CacheConfig, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy,
+    CacheConfig, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy,
 };
 
-use super::{Config, Error};
+use super::{Cache, Config, Error};
 
 /// How often a running plugin is interrupted: the step in which running time is counted.
 pub(super) const TICK: Duration = Duration::from_millis(1);
@@ -21,6 +21,8 @@ const TABLE_KEEP: usize = 64 << 10;
 /// A memory has at most 32-bit addresses.
 const MEMORY_MAX: u64 = 4 << 30;
 const PAGE: u64 = 64 << 10;
+/// Bits of a mode.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// Where the memory of plugin instances comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +49,13 @@ impl Allocator {
 
 /// Makes the engine with the best allocator this machine can have, and starts its clock.
 pub(super) fn start(config: &Config) -> Result<(Engine, Allocator), Error> {
-    let cache = config.cache_dir.as_deref().map(open_cache).transpose()?;
+    let cache = match &config.cache {
+        Cache::Off => None,
+        Cache::In(dir) => Some(open_cache(dir)?),
+        Cache::Try(dir) => {
+            open_cache(dir).inspect_err(|error| warn!(%error, "plugins are compiled at every start")).ok()
+        }
+    };
     let (engine, allocator) = best(config, cache.as_ref())?;
     let weak = engine.weak();
     std::thread::Builder::new().name("weft-plugin-tick".to_owned()).spawn(move || tick(&weak)).map_err(Error::Clock)?;
@@ -63,7 +71,7 @@ fn tick(engine: &EngineWeak) {
     }
 }
 
-fn best(config: &Config, cache: Option<&Cache>) -> Result<(Engine, Allocator), Error> {
+fn best(config: &Config, cache: Option<&wasmtime::Cache>) -> Result<(Engine, Allocator), Error> {
     let candidates = match config.allocator {
         Some(allocator) => vec![allocator],
         None if swap_is_on() => vec![Allocator::Pool, Allocator::OnDemand],
@@ -90,7 +98,7 @@ fn swap_is_on() -> bool {
     std::fs::read_to_string("/proc/swaps").is_ok_and(|table| table.lines().count() > 1)
 }
 
-fn engine_config(config: &Config, allocator: Allocator, cache: Option<&Cache>) -> wasmtime::Config {
+fn engine_config(config: &Config, allocator: Allocator, cache: Option<&wasmtime::Cache>) -> wasmtime::Config {
     let mut engine = wasmtime::Config::new();
     engine
         .strategy(Strategy::Cranelift)
@@ -124,7 +132,8 @@ fn engine_config(config: &Config, allocator: Allocator, cache: Option<&Cache>) -
 }
 
 fn pool(config: &Config, scan: Enabled, keep: usize) -> InstanceAllocationStrategy {
-    let calls = config.calls_max.max(1);
+    // One more, for the first instance of a plugin that is being loaded.
+    let calls = config.calls_max.max(1).saturating_add(1);
     let memory_max = usize::try_from(config.memory_max().clamp(PAGE, MEMORY_MAX)).unwrap_or(usize::MAX);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(calls)
@@ -151,11 +160,15 @@ fn pool(config: &Config, scan: Enabled, keep: usize) -> InstanceAllocationStrate
 }
 
 /// Native code comes out of there, so nobody else may get in.
-fn open_cache(dir: &Path) -> Result<Cache, Error> {
+fn open_cache(dir: &Path) -> Result<wasmtime::Cache, Error> {
     let failed = |error: String| Error::Cache { dir: dir.display().to_string(), error };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| failed(error.to_string()))?;
+    let metadata = std::fs::metadata(dir).map_err(|error| failed(error.to_string()))?;
+    if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & WRITABLE_BY_OTHERS != 0 {
+        return Err(failed("others may write there; take a directory of this user, with mode 0700".to_owned()));
+    }
     let dir = dir.canonicalize().map_err(|error| failed(error.to_string()))?;
     let mut config = CacheConfig::new();
     config.with_directory(dir);
-    Cache::new(config).map_err(|error| failed(format!("{error:#}")))
+    wasmtime::Cache::new(config).map_err(|error| failed(format!("{error:#}")))
 }

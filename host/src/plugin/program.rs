@@ -46,11 +46,19 @@ impl Program {
         Ok(read(store.data_mut()))
     }
 
+    /// Makes an instance, and runs nothing but what runs by itself.
+    pub(super) async fn instantiate(&self, store: &mut Store<Sandbox>) -> wasmtime::Result<()> {
+        match self {
+            Program::Module(pre) => pre.instantiate_async(store).await.map(drop),
+            Program::Command(pre) => pre.instantiate_async(store).await.map(drop),
+        }
+    }
+
     async fn run(&self, store: &mut Store<Sandbox>) -> wasmtime::Result<()> {
         match self {
             Program::Module(pre) => {
                 let instance = pre.instantiate_async(&mut *store).await?;
-                let start = instance.get_typed_func::<(), ()>(&mut *store, super::load::START)?;
+                let start = instance.get_typed_func::<(), ()>(&mut *store, super::status::START)?;
                 start.call_async(store, ()).await
             }
             Program::Command(pre) => {

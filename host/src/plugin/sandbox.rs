@@ -1,7 +1,9 @@
 //! All that one call can touch: the data of its store.
 
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
+use bytes::Bytes;
 use wasmtime::{ResourceLimiter, StoreContextMut, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
@@ -13,6 +15,7 @@ use super::load::{Guest, Loaded};
 use super::log::{Log, Origin};
 use super::program;
 use super::{Call, Limits};
+use crate::event::{BodyForm, Notification};
 use crate::request::Draft;
 
 /// Random bytes per request of a plugin.
@@ -28,6 +31,22 @@ pub(super) struct Input {
     pub settings: String,
     /// Changes when `settings` would.
     pub settings_revision: u64,
+}
+
+impl Input {
+    /// For an instance that is made to see whether it can be.
+    pub(super) fn none() -> Input {
+        let nothing = Notification::parse(Bytes::from_static(b"{}"), BodyForm::Verbatim, String::new);
+        let event = Arc::new(nothing.expect("this is JSON").event);
+        let call = Call {
+            event: Arc::clone(&event),
+            subscription_id: "".into(),
+            destination: "".into(),
+            run: 0,
+            now: SystemTime::UNIX_EPOCH,
+        };
+        Input { call: call.into(), draft: Draft::new(event, 0), settings: "{}".to_owned(), settings_revision: 0 }
+    }
 }
 
 /// The data of a store.
@@ -156,6 +175,8 @@ impl Wasi {
 /// Bounds memory and tables, and remembers that it did: to the plugin it looks like any other failure.
 pub(super) struct Limiter {
     limits: StoreLimits,
+    /// Bytes of memory granted.
+    pub memory: u64,
     /// Whether more memory was asked for than there may be.
     pub refused: bool,
 }
@@ -169,7 +190,7 @@ impl Limiter {
             .tables(8)
             .memories(2)
             .build();
-        Limiter { limits, refused: false }
+        Limiter { limits, memory: 0, refused: false }
     }
 
     fn note(&mut self, granted: wasmtime::Result<bool>) -> wasmtime::Result<bool> {
@@ -181,6 +202,9 @@ impl Limiter {
 impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         let granted = self.limits.memory_growing(current, desired, maximum);
+        if matches!(granted, Ok(true)) {
+            self.memory += desired.saturating_sub(current) as u64;
+        }
         self.note(granted)
     }
 

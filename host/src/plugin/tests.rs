@@ -1,3 +1,4 @@
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -7,6 +8,7 @@ use super::*;
 use crate::event::{BodyForm, Notification};
 
 mod program;
+mod watching;
 
 const EVENT: &str = r#"{"notificationId":"n-1","notificationEventType":"o2ims.Resource.Created","objectRef":"/r/1"}"#;
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -305,7 +307,7 @@ async fn a_bad_file_stops_no_other() {
     assert_eq!((status.state, status.digest.len()), (State::Ready, 64));
     assert_eq!(status.imports, ["weft:plugin/types@0.1.0"]);
     assert!(matches!(run(&plugins, &["deliver"]).await.0, Decision::Deliver { .. }));
-    assert_eq!(run(&plugins, &["trap"]).await.1, [Ending::Memory]);
+    assert!(matches!(refusal(&plugins, "trap"), Refusal::Lifeless(why) if why.contains("memory_max, 1 bytes")));
 }
 
 #[tokio::test]
@@ -327,11 +329,19 @@ async fn too_large_a_file_is_refused() {
 async fn compiled_code_is_kept_in_the_cache() {
     let cache = tempfile::tempdir().unwrap();
     let dir = cache.path().join("made/on/demand");
-    let fixture = Fixture::of(&["deliver"]).with(|config| config.cache_dir = Some(dir.clone()));
+    let fixture = Fixture::of(&["deliver"]).with(|config| config.cache = Cache::In(dir.clone()));
     fixture.load().await;
     assert!(std::fs::read_dir(&dir).unwrap().next().is_some());
     let again = fixture.load().await;
     assert!(matches!(run(&again, &["deliver"]).await.0, Decision::Deliver { .. }));
+
+    // What others may write there would run as native code here.
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(
+        matches!(Plugins::load(fixture.config.clone()).await, Err(Error::Cache { error, .. }) if error.contains("others"))
+    );
+    let fixture = fixture.with(|config| config.cache = Cache::Try(dir));
+    assert!(matches!(run(&fixture.load().await, &["deliver"]).await.0, Decision::Deliver { .. }));
 }
 
 #[tokio::test]

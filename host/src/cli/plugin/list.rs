@@ -1,0 +1,63 @@
+//! `weft plugin list`.
+
+use bytes::Bytes;
+use http::Method;
+
+use crate::admin::plugins::{Plugin, State, Usages};
+use crate::cli::client::AdminArgs;
+
+/// Digits of a digest that tell plugins apart, as deliveries record them.
+const DIGITS: usize = 12;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct List {
+    #[command(flatten)]
+    admin: AdminArgs,
+    /// One JSON object per line, with imports and all counts.
+    #[arg(long)]
+    json: bool,
+}
+
+impl List {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let plugins: Vec<Plugin> = self.admin.ask(Method::GET, "/v1/plugins", Bytes::new()).await?;
+        for plugin in &plugins {
+            if self.json {
+                println!("{}", serde_json::to_string(plugin)?);
+            } else {
+                print(plugin);
+            }
+        }
+        if plugins.is_empty() {
+            eprintln!("there are no plugins: put NAME.wasm into the daemon's plugins.dir");
+        }
+        Ok(())
+    }
+}
+
+/// A line, and a second one for what needs a look.
+fn print(plugin: &Plugin) {
+    let Plugin { name, size, why, .. } = plugin;
+    let digest = plugin.sha256.get(..DIGITS).unwrap_or("-");
+    let state = match (plugin.state, &plugin.rejected) {
+        (State::Waiting, _) => "waiting",
+        (State::Ready, None) => "ready",
+        (State::Ready, Some(_)) => "ready, but its file has changed to what is refused",
+        (State::Refused, _) => "refused",
+    };
+    let usage = plugin.usage.as_ref().map(in_words).unwrap_or_default();
+    println!("{name:<24} {digest:<DIGITS$} {size:>10}  {state}{usage}");
+    if let Some(why) = why {
+        println!("{:<24} {why}", "");
+    }
+}
+
+fn in_words(usage: &Usages) -> String {
+    let Usages { calls, results, p50_us, p99_us, memory_bytes_max } = usage;
+    if *calls == 0 {
+        return "  no calls yet".to_owned();
+    }
+    let results: Vec<String> = results.iter().map(|(result, count)| format!("{count} {result}")).collect();
+    let kibibytes = memory_bytes_max / 1024;
+    format!("  {calls} calls: {}; p50 {p50_us} µs, p99 {p99_us} µs, {kibibytes} KiB", results.join(", "))
+}

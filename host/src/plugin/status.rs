@@ -1,0 +1,140 @@
+//! What is known about a plugin's file.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use super::Usage;
+
+const NAME_BYTES_MAX: usize = 64;
+/// What a component that is a plugin exports.
+pub(super) const FILTER: &str = "weft:plugin/filter@0.1.0";
+/// What makes a component a program.
+pub(super) const RUN: &str = "wasi:cli/run@0.2.0";
+/// What makes a core module a program.
+pub(super) const START: &str = "_start";
+
+/// What is known about one plugin's file.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// The file's name without `.wasm`.
+    pub name: String,
+    /// The file.
+    pub file: PathBuf,
+    /// SHA-256 of the content in use in hex; empty if it was not read.
+    pub digest: String,
+    /// Bytes of it.
+    pub size: u64,
+    /// Whether it can be called.
+    pub state: State,
+    /// What the file holds now, if that is no plugin and an earlier content is in use.
+    pub rejected: Option<Rejected>,
+    /// The interfaces it imports, which say what it may use.
+    pub imports: Vec<String>,
+    /// How long compiling took; next to nothing if the result was in the cache.
+    pub compile: Duration,
+    /// Since when it is in this state.
+    pub since: SystemTime,
+    /// What this content has done so far; `None` if it cannot be called.
+    pub usage: Option<Usage>,
+}
+
+impl Status {
+    /// Of a file that nobody has looked into.
+    pub(super) fn waiting(name: &str, file: PathBuf) -> Status {
+        Status {
+            name: name.to_owned(),
+            file,
+            digest: String::new(),
+            size: 0,
+            state: State::Waiting,
+            rejected: None,
+            imports: Vec::new(),
+            compile: Duration::ZERO,
+            since: SystemTime::now(),
+            usage: None,
+        }
+    }
+}
+
+/// Whether a plugin can be called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Not yet: its file waits to be compiled, or is being.
+    Waiting,
+    /// It can.
+    Ready,
+    /// It cannot.
+    Refused(Refusal),
+}
+
+/// A content that did not take the place of the one before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// Its SHA-256 in hex; empty if it was not read.
+    pub digest: String,
+    /// Bytes of it.
+    pub size: u64,
+    /// What is wrong with it.
+    pub why: Refusal,
+    /// Since when.
+    pub since: SystemTime,
+}
+
+/// Why a file is not a plugin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The configuration names it, and there is no such file.
+    #[error("the configuration names it, but there is no such file")]
+    Missing,
+    /// The file cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(String),
+    /// Not a name that goes into settings, logs and metrics.
+    #[error("the name must be lower-case letters, digits, `-`, `_` and `.`, at most {NAME_BYTES_MAX} of them")]
+    BadName,
+    /// Larger than `plugins.file_bytes_max`.
+    #[error("larger than {max} bytes (plugins.file_bytes_max)")]
+    TooLarge {
+        /// That.
+        max: u64,
+    },
+    /// Not the content that the configuration demands.
+    #[error("its SHA-256 is {found}, the configuration demands {demanded}")]
+    OtherContent {
+        /// By the configuration.
+        demanded: String,
+        /// Of the file.
+        found: String,
+    },
+    /// Not WebAssembly.
+    #[error("not a WebAssembly file")]
+    NotWasm,
+    /// WebAssembly, but not valid, or it uses what is switched off here.
+    #[error("does not compile: {0}")]
+    Invalid(String),
+    /// A component that exports neither the filter nor a program.
+    #[error("exports neither {FILTER} nor {RUN}; it exports {}", list(.0))]
+    NoFilter(Vec<String>),
+    /// A core module that is no program.
+    #[error("a core module without {START}: neither a component nor a WASI program; it exports {}", list(.0))]
+    NoStart(Vec<String>),
+    /// It imports what is not offered.
+    #[error("imports what is not offered: {}", list(.0))]
+    NotOffered(Vec<String>),
+    /// It imports or exports the right names with the wrong types.
+    #[error("does not fit the contract: {0}")]
+    Unfit(String),
+    /// It cannot even be instantiated within its limits.
+    #[error("fails before its first call: {0}")]
+    Lifeless(String),
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
+
+/// Whether a name can go into settings, logs and metrics.
+pub(super) fn is_name(name: &str) -> bool {
+    let is_good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+    !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.bytes().all(is_good)
+}
