@@ -14,7 +14,7 @@ use crate::directory::Directory;
 use crate::event::BodyForm;
 use crate::retry::RetryPolicy;
 use crate::secret::{Scheme, Secret};
-use crate::subscription::{OnError, PluginUse, Settings};
+use crate::subscription::{Mode, OnError, PluginUse, Settings};
 pub use mistake::{Mistake, Mistakes};
 
 mod check;
@@ -138,6 +138,8 @@ pub struct PluginRef {
     pub settings: String,
     /// What a failed call means; if not given, what `[plugins.named.NAME]` says.
     pub on_error: Option<OnError>,
+    /// Whether what it says counts.
+    pub mode: Mode,
 }
 
 /// Where plugins are and what they may use up.
@@ -161,6 +163,12 @@ pub struct Plugins {
     pub rescan_every: Duration,
     /// How long a file must have been gone before its plugin is.
     pub gone_after: Duration,
+    /// So many calls one after the other that use up time or memory open the plugin's breaker.
+    pub breaker_failures: u32,
+    /// How long the breaker stays open at first; it doubles with each failed probe.
+    pub breaker_wait: Duration,
+    /// How long it stays open at most.
+    pub breaker_wait_max: Duration,
     /// `[plugins.named.NAME]`
     pub named: BTreeMap<String, NamedPlugin>,
 }
@@ -264,6 +272,9 @@ impl Default for Plugins {
             settle: Duration::from_millis(250),
             rescan_every: Duration::from_secs(30),
             gone_after: Duration::from_secs(5),
+            breaker_failures: 5,
+            breaker_wait: Duration::from_secs(1),
+            breaker_wait_max: Duration::from_secs(300),
             named: BTreeMap::new(),
         }
     }
@@ -330,6 +341,7 @@ impl Config {
             settings: plugin.settings.clone(),
             settings_revision: revision(&plugin.settings),
             on_error: plugin.on_error.or(named).unwrap_or_default(),
+            mode: plugin.mode,
         }
     }
 }

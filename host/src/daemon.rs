@@ -103,6 +103,7 @@ impl Daemon {
     /// Delivers until `shutdown` resolves, then drains and returns.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Daemon { parts, chained, tokens, listener } = self;
+        let plugins = Arc::clone(&parts.plugins);
         let admin = Admin {
             queue: Arc::clone(&parts.queue),
             health: Arc::clone(&parts.health),
@@ -123,6 +124,7 @@ impl Daemon {
         if compiled {
             host::run(parts, shutdown).await;
         }
+        plugins.stop().await;
         stop.cancel();
         // Connections that are kept open must not keep a stopping daemon.
         if tokio::time::timeout(Duration::from_secs(1), serving).await.is_err() {
@@ -201,6 +203,11 @@ pub(crate) fn plugin_config(config: &Config) -> plugin::Config {
         cache,
         file_bytes_max: config.file_bytes_max,
         pace,
+        breaking: plugin::Breaking {
+            failures: config.breaker_failures,
+            wait: config.breaker_wait,
+            wait_max: config.breaker_wait_max,
+        },
         ..plugin::Config::new(&config.dir)
     }
 }

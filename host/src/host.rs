@@ -124,7 +124,7 @@ async fn observe(
 ) {
     let mut started = false;
     loop {
-        telemetry.plugins(&plugins.list(), plugins.loads());
+        telemetry.plugins(&plugins.list(), plugins.loads(), &plugins.shadows());
         let depth = queue.depth().await;
         health.note(Part::Store, &depth);
         if let Ok(depth) = depth {

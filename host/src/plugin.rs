@@ -1,6 +1,7 @@
 //! Plugins: compiled `.wasm` files that decide on deliveries. Knows drafts and verdicts; knows nothing of queues or HTTP.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,13 +11,15 @@ use tracing::warn;
 use crate::attempt::Lasting;
 use crate::event::Event;
 use crate::request::Draft;
-use crate::subscription::{OnError, PluginUse};
+use crate::subscription::{Mode, OnError, PluginUse};
 
+mod breaker;
 mod call;
 mod config;
 mod console;
 mod contract;
 mod delivery;
+pub mod difference;
 mod ending;
 mod engine;
 mod load;
@@ -25,15 +28,18 @@ mod program;
 mod registry;
 mod sandbox;
 mod scan;
+mod shadow;
 mod shelf;
 mod stats;
 mod status;
 mod text;
 mod watch;
 
+pub use breaker::{BreakerState, Breaking};
 pub use config::{Cache, Config, Limits, Named, Pace};
 pub use ending::{Ending, PluginReport};
 pub use engine::Allocator;
+pub use shadow::{Shadowed, Totals as ShadowTotals};
 pub use stats::Usage;
 pub use status::{Refusal, Rejected, State, Status};
 
@@ -42,6 +48,7 @@ use contract::types::Verdict;
 use ending::Failure;
 use load::{Loaded, Loader};
 use sandbox::Input;
+use shadow::Shadows;
 use shelf::Shelf;
 use text::clean;
 use watch::{Watcher, Watching};
@@ -155,6 +162,7 @@ pub struct Plugins {
     slots: Arc<Slots>,
     allocator: Allocator,
     shelf: Arc<Shelf>,
+    shadows: Shadows,
     /// Ends with them.
     _watching: Option<Watching>,
 }
@@ -164,18 +172,28 @@ impl Plugins {
     /// no other: it is listed with the reason. A directory that is not there is an empty one.
     pub async fn load(config: Config) -> Result<Plugins, Error> {
         let load = || {
-            let (plugins, mut watcher) = Plugins::prepare(config)?;
+            let (plugins, mut watcher) = Plugins::prepare_dir(config)?;
             watcher.load_all();
             Ok(plugins)
         };
         tokio::task::spawn_blocking(load).await.expect("loading does not panic")
     }
 
-    /// The same without waiting: what is in the directory, and what comes into it, is compiled in the background, `first`
+    /// The same with one file, wherever it lies; there may be no directory.
+    pub async fn load_file(config: Config, file: PathBuf) -> Result<Plugins, Error> {
+        let load = move || {
+            let (plugins, mut watcher) = Plugins::prepare(config)?;
+            watcher.load_only(&file);
+            Ok(plugins)
+        };
+        tokio::task::spawn_blocking(load).await.expect("loading does not panic")
+    }
+
+    /// The same as [`Plugins::load`] without waiting: what is in the directory, and what comes into it, is compiled in the background, `first`
     /// before all else.
     pub async fn watch(config: Config, first: BTreeSet<String>) -> Result<Plugins, Error> {
         let start = || {
-            let (plugins, watcher) = Plugins::prepare(config)?;
+            let (plugins, watcher) = Plugins::prepare_dir(config)?;
             let watching = watcher.start(first).map_err(Error::Watch)?;
             Ok(Plugins { _watching: Some(watching), ..plugins })
         };
@@ -185,12 +203,19 @@ impl Plugins {
     fn prepare(config: Config) -> Result<(Plugins, Watcher), Error> {
         let (engine, allocator) = engine::start(&config)?;
         let slots = Arc::new(Slots::new(engine.clone(), config.calls_max, config.wait_max));
+        let shadows = Shadows::new(Arc::clone(&slots), config.calls_max);
         let (config, shelf) = (Arc::new(config), Arc::new(Shelf::new()));
         let loader = Loader::new(engine, Arc::clone(&config), Arc::clone(&slots))
             .map_err(|error| Error::Engine(format!("{error:#}")))?;
+        let watcher = Watcher::new(config, loader, Arc::clone(&shelf));
+        Ok((Plugins { slots, allocator, shelf, shadows, _watching: None }, watcher))
+    }
+
+    fn prepare_dir(config: Config) -> Result<(Plugins, Watcher), Error> {
         let dir = config.dir.display().to_string();
-        let watcher = Watcher::new(config, loader, Arc::clone(&shelf)).map_err(|error| Error::Dir { dir, error })?;
-        Ok((Plugins { slots, allocator, shelf, _watching: None }, watcher))
+        let (plugins, mut watcher) = Plugins::prepare(config)?;
+        watcher.take_stock().map_err(|error| Error::Dir { dir, error })?;
+        Ok((plugins, watcher))
     }
 
     /// All files that were found, by name.
@@ -217,6 +242,17 @@ impl Plugins {
         self.shelf.loads()
     }
 
+    /// How often plugins in shadow ended how, by name, over all their versions.
+    #[must_use]
+    pub fn shadows(&self) -> ShadowTotals {
+        self.shadows.totals()
+    }
+
+    /// Ends the shadows that run; nothing else is left to end when no chain runs.
+    pub async fn stop(&self) {
+        self.shadows.stop().await;
+    }
+
     /// Where the memory of instances comes from.
     #[must_use]
     pub fn allocator(&self) -> Allocator {
@@ -231,8 +267,12 @@ impl Plugins {
         let mut plugins = Vec::with_capacity(chain.len());
         let mut reports = Vec::with_capacity(chain.len());
         for step in chain {
-            let began = Instant::now();
             let version = self.shelf.version(&step.name);
+            if step.mode == Mode::Shadow {
+                self.cast(step, version, &call, &draft);
+                continue;
+            }
+            let began = Instant::now();
             let (answer, left) = self.step(step, version.as_ref(), &call, draft).await;
             draft = left;
             let (plugin, ending, duration) = (step.name.clone(), Ending::of(&answer), began.elapsed());
@@ -249,6 +289,7 @@ impl Plugins {
         (Decision::Deliver { draft, plugins }, reports)
     }
 
+    /// Calls, unless the breaker is open.
     async fn step(
         &self,
         step: &PluginUse,
@@ -259,14 +300,27 @@ impl Plugins {
         let Some(version) = version else {
             return (Err(Failure::new(Ending::Missing, self.shelf.why_missing(&step.name))), draft);
         };
-        let input = Input {
-            call: Arc::clone(call),
-            draft,
-            settings: step.settings.clone(),
-            settings_revision: step.settings_revision,
+        let pass = match version.breaker.enter(Instant::now()) {
+            Ok(pass) => pass,
+            Err(left) => return (Err(Failure::open(left)), draft),
         };
-        self.slots.call(version, input).await
+        let (answer, draft) = self.slots.call(version, input(step, call, draft)).await;
+        if pass.ended(Ending::of(&answer), Instant::now()) {
+            warn!(plugin = step.name, digest = version.digest, "plugin keeps failing: not called for a while");
+        }
+        (answer, draft)
     }
+
+    fn cast(&self, step: &PluginUse, version: Option<Arc<Loaded>>, call: &Arc<Call>, draft: &Draft) {
+        match version {
+            Some(version) => self.shadows.cast(version, input(step, call, draft.clone())),
+            None => self.shadows.missing(&step.name),
+        }
+    }
+}
+
+fn input(step: &PluginUse, call: &Arc<Call>, draft: Draft) -> Input {
+    Input { call: Arc::clone(call), draft, settings: step.settings.clone(), settings_revision: step.settings_revision }
 }
 
 /// What a verdict means for the chain; `None` goes on.

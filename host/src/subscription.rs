@@ -54,6 +54,18 @@ pub struct PluginUse {
     pub settings_revision: u64,
     /// What a failed call means.
     pub on_error: OnError,
+    /// Whether what it says counts.
+    pub mode: Mode,
+}
+
+/// Whether what a plugin says counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Mode {
+    /// It does.
+    #[default]
+    Live,
+    /// It runs beside the delivery, and what it would have done is only counted.
+    Shadow,
 }
 
 /// What becomes of a delivery when a plugin fails on it.

@@ -16,7 +16,7 @@ use crate::attempt::{AttemptResult, Timing};
 use crate::delivery::Delivery;
 use crate::entry::DeadLetter;
 use crate::outcome::Outcome;
-use crate::plugin::{Loads, PluginReport, State, Status};
+use crate::plugin::{BreakerState, Loads, PluginReport, ShadowTotals, State, Status};
 use crate::queue::Depth;
 
 /// The seed's buckets, and finer ones below.
@@ -187,8 +187,8 @@ impl Telemetry {
     }
 
     /// Sets what is told about the plugins there are.
-    pub fn plugins(&self, plugins: &[Status], loads: Loads) {
-        self.of_plugins.set(plugins, loads);
+    pub fn plugins(&self, plugins: &[Status], loads: Loads, shadows: &ShadowTotals) {
+        self.of_plugins.set(plugins, loads, shadows);
     }
 
     /// Every attempt from now on.
@@ -325,6 +325,8 @@ struct OfPlugins {
     states: IntGaugeVec,
     memory: IntGaugeVec,
     loads: IntCounterVec,
+    breakers: IntGaugeVec,
+    shadows: IntCounterVec,
 }
 
 impl OfPlugins {
@@ -349,13 +351,26 @@ impl OfPlugins {
                 "Plugin files looked into, by what came of it: taken, refused.",
                 &["result"],
             ),
+            breakers: make.gauges(
+                "weft_plugin_breaker_open",
+                "1 while a plugin keeps failing and is not called.",
+                &["plugin"],
+            ),
+            shadows: make.counters(
+                "weft_plugin_shadow_calls_total",
+                "Calls of plugins in shadow, by what would have come of them.",
+                &["plugin", "result"],
+            ),
         }
     }
 
-    fn set(&self, plugins: &[Status], loads: Loads) {
+    fn set(&self, plugins: &[Status], loads: Loads, shadows: &ShadowTotals) {
         let mut states = OfPlugins::STATES.map(|state| (state, 0));
         self.memory.reset();
+        self.breakers.reset();
         for plugin in plugins {
+            let is_open = i64::from(plugin.breaker != BreakerState::Closed);
+            self.breakers.with_label_values(&[plugin.name.as_str()]).set(is_open);
             let state = OfPlugins::state(plugin);
             states.iter_mut().filter(|(known, _)| *known == state).for_each(|(_, count)| *count += 1);
             let memory = plugin.usage.as_ref().map_or(0, |usage| usage.memory_max);
@@ -366,6 +381,10 @@ impl OfPlugins {
         }
         for (result, total) in [("taken", loads.taken), ("refused", loads.refused)] {
             let counter = self.loads.with_label_values(&[result]);
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+        for ((plugin, ending), total) in shadows {
+            let counter = self.shadows.with_label_values(&[plugin.as_str(), ending.name()]);
             counter.inc_by(total.saturating_sub(counter.get()));
         }
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use weft::event::{BodyForm, Event, Notification};
 use weft::plugin::{Call, Config, Decision, Plugins};
 use weft::request::Draft;
-use weft::subscription::{OnError, PluginUse};
+use weft::subscription::{Mode, OnError, PluginUse};
 
 const BODY_BYTES: usize = 1024;
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -54,6 +54,7 @@ async fn call_for_a_while(plugins: Arc<Plugins>) -> Result<Measured> {
         settings: "{}".to_owned(),
         settings_revision: 1,
         on_error: OnError::Retry,
+        mode: Mode::Live,
     }];
     let (mut best, mut total, mut calls) = (Duration::MAX, Duration::ZERO, 0_u32);
     while total < MEASURED {

@@ -12,4 +12,5 @@ mod hostile;
 mod plugins;
 mod recovery;
 mod seed;
+mod shadow;
 mod watch;

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tests::{Answer, Event, Receiver, RedisServer, TestHost, eventually, host, root, until};
 use weft::Config;
 use weft::config::{Overrides, PluginRef};
-use weft::subscription::OnError;
+use weft::subscription::{Mode, OnError};
 
 /// A Redis, a receiver and a plugin directory; each subscription is named after the plugin it uses.
 struct World {
@@ -44,7 +44,12 @@ impl World {
     }
 
     fn subscription(mut self, id: &str, plugin: &str, settings: &str, on_error: Option<OnError>) -> World {
-        let plugins = Some(vec![PluginRef { name: plugin.to_owned(), settings: settings.to_owned(), on_error }]);
+        let plugins = Some(vec![PluginRef {
+            name: plugin.to_owned(),
+            settings: settings.to_owned(),
+            on_error,
+            mode: Mode::Live,
+        }]);
         self.config.subscriptions.insert(id.to_owned(), Overrides { plugins, ..Overrides::default() });
         self
     }

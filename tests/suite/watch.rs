@@ -11,6 +11,7 @@ use tests::process::run;
 use tests::{Event, Receiver, RedisServer, TestHost, eventually, host, root, until};
 use weft::Config;
 use weft::config::{Overrides, PluginRef};
+use weft::subscription::Mode;
 
 /// Each delivery is a line of Redis; more at once tell no more.
 const AHEAD: usize = 200;
@@ -31,7 +32,8 @@ impl World {
         config.plugins.dir = dir.path().to_owned();
         config.plugins.settle = Duration::from_millis(50);
         config.plugins.gone_after = Duration::from_millis(200);
-        let plugins = Some(vec![PluginRef { name: "p".to_owned(), settings: "{}".to_owned(), on_error: None }]);
+        let plugins =
+            Some(vec![PluginRef { name: "p".to_owned(), settings: "{}".to_owned(), on_error: None, mode: Mode::Live }]);
         config.subscriptions.insert("sub".to_owned(), Overrides { plugins, ..Overrides::default() });
         World { redis, receiver, dir, config }
     }

@@ -9,7 +9,7 @@ use axum::extract;
 use serde::{Deserialize, Serialize};
 
 use super::Admin;
-use crate::plugin::{self, Status, Usage};
+use crate::plugin::{self, BreakerState, Shadowed, Status, Usage};
 
 /// A plugin's file.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,6 +39,39 @@ pub struct Plugin {
     /// What this content has done so far; absent if it cannot be called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usages>,
+    /// Whether it keeps failing and is not called.
+    pub breaker: Breaker,
+    /// What this content did in shadow; absent if nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Shadow>,
+}
+
+/// A plugin's breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum Breaker {
+    /// The plugin is called.
+    Closed,
+    /// It is not.
+    Open {
+        /// For so long, in milliseconds.
+        for_ms: u64,
+    },
+    /// One call tries.
+    Probing,
+}
+
+/// What a plugin did in shadow: `usage` as if it had counted.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Shadow {
+    /// Its calls.
+    pub usage: Usages,
+    /// Deliveries that it would have let go as they were.
+    pub unchanged: u64,
+    /// Deliveries that it would have changed.
+    pub changed: u64,
+    /// Where, and how often.
+    pub places: BTreeMap<String, u64>,
 }
 
 /// Whether a plugin can be called.
@@ -104,7 +137,26 @@ impl Plugin {
             since: rfc3339(status.since),
             compile_ms: u64::try_from(status.compile.as_millis()).unwrap_or(u64::MAX),
             usage: status.usage.as_ref().map(Usages::of),
+            breaker: Breaker::of(status.breaker),
+            shadow: status.shadowed.as_ref().map(Shadow::of),
         }
+    }
+}
+
+impl Breaker {
+    fn of(state: BreakerState) -> Breaker {
+        match state {
+            BreakerState::Closed => Breaker::Closed,
+            BreakerState::Open(left) => Breaker::Open { for_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX) },
+            BreakerState::Probing => Breaker::Probing,
+        }
+    }
+}
+
+impl Shadow {
+    fn of(shadowed: &Shadowed) -> Shadow {
+        let Shadowed { usage, unchanged, changed, places } = shadowed;
+        Shadow { usage: Usages::of(usage), unchanged: *unchanged, changed: *changed, places: places.clone() }
     }
 }
 

@@ -6,6 +6,9 @@ use http::Method;
 
 use super::client::AdminArgs;
 use crate::admin::dead_letters::{Letter, Page, Replayed};
+use dry_run::DryRun;
+
+mod dry_run;
 
 /// Dead letters fetched at once.
 const PAGE: usize = 500;
@@ -38,6 +41,8 @@ pub(super) enum Dlq {
         admin: AdminArgs,
         #[command(flatten)]
         which: Which,
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// Delete dead letters for good.
     Purge {
@@ -82,7 +87,10 @@ impl Dlq {
                 println!("{}", serde_json::to_string_pretty(&letter)?);
                 Ok(())
             }
-            Dlq::Replay { admin, which } => {
+            Dlq::Replay { admin, which, dry_run } if dry_run.is_wanted() => {
+                dry_run.run(which.letters(&admin).await?).await
+            }
+            Dlq::Replay { admin, which, .. } => {
                 let ids = which.find(&admin).await?;
                 for id in &ids {
                     let path = format!("/v1/dead-letters/{id}/replay");
@@ -112,14 +120,29 @@ impl Which {
         if !self.all {
             return Ok(self.ids);
         }
-        let mut ids = Vec::new();
+        Ok(self.matching(admin).await?.into_iter().map(|letter| letter.id).collect())
+    }
+
+    async fn letters(self, admin: &AdminArgs) -> anyhow::Result<Vec<Letter>> {
+        if self.all {
+            return self.matching(admin).await;
+        }
+        let mut letters = Vec::new();
+        for id in &self.ids {
+            letters.push(admin.ask(Method::GET, &format!("/v1/dead-letters/{id}"), Bytes::new()).await?);
+        }
+        Ok(letters)
+    }
+
+    async fn matching(&self, admin: &AdminArgs) -> anyhow::Result<Vec<Letter>> {
+        let mut letters = Vec::new();
         let mut before = None;
         loop {
             let page = fetch(admin, &self.filter, before, PAGE).await?;
-            ids.extend(page.dead_letters.into_iter().map(|letter| letter.id));
+            letters.extend(page.dead_letters);
             before = page.next;
             if before.is_none() {
-                return Ok(ids);
+                return Ok(letters);
             }
         }
     }

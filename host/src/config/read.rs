@@ -9,7 +9,7 @@ use super::{Admin, Config, Defaults, Delivery, Egress, Mistake, NamedPlugin, Ove
 use crate::admin::{Role, Token, TokenSecret};
 use crate::event::BodyForm;
 use crate::secret::Scheme;
-use crate::subscription::OnError;
+use crate::subscription::{Mode, OnError};
 
 const ON_ERROR: [(&str, OnError); 3] =
     [("retry", OnError::Retry), ("deliver", OnError::Deliver), ("drop", OnError::Drop)];
@@ -136,6 +136,9 @@ impl Plugins {
         set(&mut self.settle, reader.duration("settle"));
         set(&mut self.rescan_every, reader.duration("rescan_every"));
         set(&mut self.gone_after, reader.duration("gone_after"));
+        set(&mut self.breaker_failures, reader.count("breaker_failures", 1..=1_000_000));
+        set(&mut self.breaker_wait, reader.duration("breaker_wait"));
+        set(&mut self.breaker_wait_max, reader.duration("breaker_wait_max"));
         let named = reader.sections("named").into_iter();
         self.named = named.map(|(name, reader)| (name, NamedPlugin::read(reader))).collect();
         reader.finish();
@@ -222,17 +225,18 @@ fn chain(reader: &mut Reader<'_>) -> Option<Vec<PluginRef>> {
     Some(items.into_iter().filter_map(|(path, item)| plugin(reader, path, item)).collect())
 }
 
-/// `"name"` or `{ name = "…", settings = { … }, on_error = "…" }`.
+/// `"name"` or `{ name = "…", settings = { … }, on_error = "…", mode = "…" }`.
 fn plugin(reader: &Reader<'_>, path: String, item: Node) -> Option<PluginRef> {
     let unset = "{}".to_owned();
     if let Value::Text(name) | Value::Raw(name) = item.value {
-        return Some(PluginRef { name, settings: unset, on_error: None });
+        return Some(PluginRef { name, settings: unset, on_error: None, mode: Mode::Live });
     }
     let mut table = reader.reader_of(path, item);
     let mut name = String::new();
     table.text("name", &mut name);
     let settings = table.json("settings");
     let on_error = table.word("on_error", &ON_ERROR);
+    let mode = table.word("mode", &[("live", Mode::Live), ("shadow", Mode::Shadow)]).unwrap_or_default();
     if name.is_empty() {
         table.missing("name", "a plugin is \"name\" or { name = \"redact\", settings = { … } }");
     }
@@ -245,5 +249,5 @@ fn plugin(reader: &Reader<'_>, path: String, item: Node) -> Option<PluginRef> {
         None => unset,
     };
     table.finish();
-    (!name.is_empty()).then_some(PluginRef { name, settings, on_error })
+    (!name.is_empty()).then_some(PluginRef { name, settings, on_error, mode })
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Allocator;
+use super::{Allocator, Breaking};
 
 /// Which plugins there are and what they may use.
 #[derive(Debug, Clone)]
@@ -29,6 +29,8 @@ pub struct Config {
     pub file_bytes_max: u64,
     /// When the directory is looked at.
     pub pace: Pace,
+    /// When a plugin that keeps failing is left alone.
+    pub breaking: Breaking,
 }
 
 /// When the directory is looked at, and when what is seen there counts.
@@ -67,6 +69,7 @@ impl Config {
             allocator: None,
             file_bytes_max: 32 << 20,
             pace: Pace::default(),
+            breaking: Breaking::default(),
         }
     }
 

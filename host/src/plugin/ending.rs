@@ -19,7 +19,7 @@ const PRINTED_BYTES_MAX: usize = 512;
 const FRAMES_MAX: usize = 3;
 
 /// How a call ended, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Ending {
     /// Verdict `deliver`.
     Deliver,
@@ -51,11 +51,13 @@ pub enum Ending {
     Missing,
     /// Too many other calls were going on.
     Busy,
+    /// It keeps failing and was not called: its breaker is open.
+    Open,
 }
 
 impl Ending {
     /// All there are.
-    pub const ALL: [Ending; 15] = [
+    pub const ALL: [Ending; 16] = [
         Ending::Deliver,
         Ending::Drop,
         Ending::Postpone,
@@ -71,6 +73,7 @@ impl Ending {
         Ending::Memory,
         Ending::Missing,
         Ending::Busy,
+        Ending::Open,
     ];
 
     /// Its name in metrics.
@@ -92,6 +95,7 @@ impl Ending {
             Ending::Memory => "memory",
             Ending::Missing => "missing",
             Ending::Busy => "busy",
+            Ending::Open => "open",
         }
     }
 
@@ -135,6 +139,12 @@ impl Failure {
             types::Failure::Transient(error) => Failure::new(Ending::Transient, error),
             types::Failure::Permanent(error) => Failure::new(Ending::Permanent, error),
         }
+    }
+
+    /// Its breaker is open for so long.
+    pub(super) fn open(left: Duration) -> Failure {
+        let left = Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+        Failure::new(Ending::Open, format!("it keeps failing and is not called, for {left:?} more"))
     }
 
     /// It took too long.

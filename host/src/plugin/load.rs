@@ -11,10 +11,12 @@ use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Engine, Module};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
+use super::breaker::Breaker;
 use super::call::Slots;
 use super::contract::{self, PluginPre};
 use super::program::Program;
 use super::sandbox::Sandbox;
+use super::shadow::Shadow;
 use super::stats::Stats;
 use super::status::{FILTER, RUN, Refusal, START, is_name};
 use super::text::clean;
@@ -50,6 +52,8 @@ pub(super) struct Loaded {
     pub limits: Limits,
     pub guest: Guest,
     pub stats: Stats,
+    pub breaker: Breaker,
+    pub shadow: Shadow,
 }
 
 /// The two ways to be a plugin.
@@ -138,6 +142,8 @@ impl Loader {
             limits: self.config.limits_of(name),
             guest: self.guest(&content.bytes, findings)?,
             stats: Stats::new(),
+            breaker: Breaker::new(self.config.breaking.clone()),
+            shadow: Shadow::new(),
         });
         let first = self.runtime.block_on(self.slots.instantiate(&plugin));
         first.map_err(|failure| Refusal::Lifeless(failure.error))?;

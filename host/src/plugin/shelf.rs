@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -22,6 +22,16 @@ struct Place {
     status: Status,
     /// What is called. A bad file does not take it away.
     version: Option<Arc<Loaded>>,
+}
+
+impl Place {
+    /// With what the version has done until now.
+    fn status(&self) -> Status {
+        let status = self.status.clone();
+        let Some(version) = &self.version else { return status };
+        let breaker = version.breaker.state(Instant::now());
+        Status { usage: Some(version.stats.usage()), breaker, shadowed: version.shadow.so_far(), ..status }
+    }
 }
 
 /// All places. Anybody may take; only the watcher puts.
@@ -61,11 +71,7 @@ impl Shelf {
     /// Everything there is, by name, with what each version has done.
     pub(super) fn list(&self) -> Vec<Status> {
         let placed = self.placed.load();
-        let status = |place: &Arc<Place>| {
-            let usage = place.version.as_ref().map(|version| version.stats.usage());
-            Status { usage, ..place.status.clone() }
-        };
-        placed.values().map(status).collect()
+        placed.values().map(|place| place.status()).collect()
     }
 
     /// Why there is nothing to call.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use super::Usage;
+use super::{BreakerState, Shadowed, Usage};
 
 const NAME_BYTES_MAX: usize = 64;
 /// What a component that is a plugin exports.
@@ -36,6 +36,10 @@ pub struct Status {
     pub since: SystemTime,
     /// What this content has done so far; `None` if it cannot be called.
     pub usage: Option<Usage>,
+    /// How its breaker is doing.
+    pub breaker: BreakerState,
+    /// What this content did in shadow; `None` if nothing.
+    pub shadowed: Option<Shadowed>,
 }
 
 impl Status {
@@ -52,6 +56,8 @@ impl Status {
             compile: Duration::ZERO,
             since: SystemTime::now(),
             usage: None,
+            breaker: BreakerState::Closed,
+            shadowed: None,
         }
     }
 }

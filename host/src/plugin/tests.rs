@@ -7,7 +7,10 @@ use bytes::Bytes;
 use super::*;
 use crate::event::{BodyForm, Notification};
 
+mod breaking;
+mod conformance;
 mod program;
+mod shadowing;
 mod watching;
 
 const EVENT: &str = r#"{"notificationId":"n-1","notificationEventType":"o2ims.Resource.Created","objectRef":"/r/1"}"#;
@@ -65,8 +68,13 @@ fn delivery() -> (Call, Draft) {
 }
 
 fn chain(names: &[&str], on_error: OnError) -> Vec<PluginUse> {
-    let one =
-        |name: &&str| PluginUse { name: (*name).to_owned(), settings: "{}".to_owned(), settings_revision: 1, on_error };
+    let one = |name: &&str| PluginUse {
+        name: (*name).to_owned(),
+        settings: "{}".to_owned(),
+        settings_revision: 1,
+        on_error,
+        mode: Mode::Live,
+    };
     names.iter().map(one).collect()
 }
 
@@ -377,7 +385,7 @@ async fn who_waits_too_long_for_a_slot_is_told_so() {
 
 #[tokio::test]
 async fn more_calls_than_slots_take_turns() {
-    let fixture = Fixture::of(&["header", "trap", "memory"]);
+    let fixture = Fixture::of(&["header", "trap", "memory"]).with(|config| config.breaking.failures = u32::MAX);
     let plugins = Arc::new(fixture.load().await);
     let mut calls = tokio::task::JoinSet::new();
     for n in 0..64 {

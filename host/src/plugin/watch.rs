@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::Config;
 use super::load::{Content, Findings, Loader};
-use super::scan::{self, Identity, Stamp};
+use super::scan::{self, Found, Identity, Stamp};
 use super::shelf::Shelf;
 use super::status::{Refusal, State, Status};
 
@@ -58,13 +58,17 @@ impl Drop for Watching {
 }
 
 impl Watcher {
-    /// Knows what is in the directory, and has looked into nothing. What is there now counts as settled.
-    pub(super) fn new(config: Arc<Config>, loader: Loader, shelf: Arc<Shelf>) -> std::io::Result<Watcher> {
-        let mut watcher = Watcher { config, loader, shelf, seen: BTreeMap::new(), first: BTreeSet::new() };
-        watcher.look()?;
-        let settled = Instant::now().checked_sub(watcher.config.pace.settle);
-        watcher.seen.values_mut().for_each(|seen| seen.since = settled.unwrap_or(seen.since));
-        Ok(watcher)
+    /// Has not looked at anything yet.
+    pub(super) fn new(config: Arc<Config>, loader: Loader, shelf: Arc<Shelf>) -> Watcher {
+        Watcher { config, loader, shelf, seen: BTreeMap::new(), first: BTreeSet::new() }
+    }
+
+    /// Finds out what is in the directory, which counts as settled, and looks into nothing.
+    pub(super) fn take_stock(&mut self) -> std::io::Result<()> {
+        self.look()?;
+        let settled = Instant::now().checked_sub(self.config.pace.settle);
+        self.seen.values_mut().for_each(|seen| seen.since = settled.unwrap_or(seen.since));
+        Ok(())
     }
 
     /// Looks into everything, settled or not.
@@ -73,6 +77,14 @@ impl Watcher {
         for name in names {
             self.load(&name);
         }
+    }
+
+    /// Looks into one file, wherever it lies, and into nothing else.
+    pub(super) fn load_only(&mut self, file: &Path) {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let found = Found { file: file.to_owned(), stamp: Stamp::of(file) };
+        self.seen.insert(name.clone(), Seen::of(&found, Instant::now()));
+        self.load(&name);
     }
 
     /// Watches on a thread of its own; `first` is looked into before all else.
@@ -191,7 +203,7 @@ impl Watcher {
 }
 
 impl Seen {
-    fn of(found: &scan::Found, now: Instant) -> Seen {
+    fn of(found: &Found, now: Instant) -> Seen {
         Seen { file: found.file.clone(), stamp: found.stamp, since: now, done: false, gone: None }
     }
 }

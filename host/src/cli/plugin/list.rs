@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::Method;
 
-use crate::admin::plugins::{Plugin, State, Usages};
+use crate::admin::plugins::{Breaker, Plugin, State, Usages};
 use crate::cli::client::AdminArgs;
 
 /// Digits of a digest that tell plugins apart, as deliveries record them.
@@ -35,7 +35,7 @@ impl List {
     }
 }
 
-/// A line, and a second one for what needs a look.
+/// A line, and further ones for what needs a look.
 fn print(plugin: &Plugin) {
     let Plugin { name, size, why, .. } = plugin;
     let digest = plugin.sha256.get(..DIGITS).unwrap_or("-");
@@ -47,8 +47,19 @@ fn print(plugin: &Plugin) {
     };
     let usage = plugin.usage.as_ref().map(in_words).unwrap_or_default();
     println!("{name:<24} {digest:<DIGITS$} {size:>10}  {state}{usage}");
+    let line = |text: &str| println!("{:<24} {text}", "");
+    match plugin.breaker {
+        Breaker::Closed => {}
+        Breaker::Open { for_ms } => line(&format!("it keeps failing and is not called, for {for_ms} ms more")),
+        Breaker::Probing => line("it kept failing; one call tries whether it still does"),
+    }
+    if let Some(shadow) = &plugin.shadow {
+        line(&format!("in shadow{}", in_words(&shadow.usage)));
+        line(&format!("in shadow  {} would have changed, {} not", shadow.changed, shadow.unchanged));
+        shadow.places.iter().for_each(|(place, count)| line(&format!("in shadow  {count:>8} {place}")));
+    }
     if let Some(why) = why {
-        println!("{:<24} {why}", "");
+        line(why);
     }
 }
 

@@ -1,0 +1,149 @@
+//! How two drafts differ: places, never values, because these go into lists and metrics.
+
+use std::fmt;
+
+use http::HeaderMap;
+use serde_json::Value;
+
+use crate::request::Draft;
+
+/// Places that are told; two whole bodies could differ in thousands.
+const CHANGES_MAX: usize = 64;
+
+/// A place that is not the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Change {
+    /// Where.
+    pub place: Place,
+    /// How.
+    pub how: How,
+}
+
+/// Where drafts can differ.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// A header.
+    Header(String),
+    /// A place in a JSON body, as a pointer.
+    Json(String),
+    /// The body, where it is no JSON or only its writing differs.
+    Body,
+}
+
+/// How a place can differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum How {
+    /// Only the second has it.
+    Added,
+    /// Only the first has it.
+    Removed,
+    /// Both have it, with different values.
+    Changed,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = match self.how {
+            How::Added => '+',
+            How::Removed => '-',
+            How::Changed => '~',
+        };
+        match &self.place {
+            Place::Header(name) => write!(f, "{sign} header {name}"),
+            Place::Json(pointer) => write!(f, "{sign} body {pointer:?}"),
+            Place::Body => write!(f, "{sign} body"),
+        }
+    }
+}
+
+/// What has to be done to `before` to make it `after`, up to a limit.
+#[must_use]
+pub fn changes(before: &Draft, after: &Draft) -> Vec<Change> {
+    let mut changes = Vec::new();
+    headers(before.headers(), after.headers(), &mut changes);
+    bodies(before.body(), after.body(), &mut changes);
+    changes.truncate(CHANGES_MAX);
+    changes
+}
+
+fn headers(before: &HeaderMap, after: &HeaderMap, changes: &mut Vec<Change>) {
+    let mut note = |name: &http::HeaderName, how| {
+        changes.push(Change { place: Place::Header(name.to_string()), how });
+    };
+    for name in before.keys() {
+        match after.get(name) {
+            None => note(name, How::Removed),
+            Some(value) if before.get(name) != Some(value) => note(name, How::Changed),
+            Some(_) => {}
+        }
+    }
+    after.keys().filter(|name| !before.contains_key(*name)).for_each(|name| note(name, How::Added));
+}
+
+fn bodies(before: &[u8], after: &[u8], changes: &mut Vec<Change>) {
+    if before == after {
+        return;
+    }
+    let told = changes.len();
+    if let (Ok(before), Ok(after)) = (serde_json::from_slice(before), serde_json::from_slice(after)) {
+        values(&before, &after, "", changes);
+    }
+    if changes.len() == told {
+        changes.push(Change { place: Place::Body, how: How::Changed });
+    }
+}
+
+/// As deep as `serde_json` reads, which has a limit.
+fn values(before: &Value, after: &Value, at: &str, changes: &mut Vec<Change>) {
+    let mut note = |pointer: String, how| changes.push(Change { place: Place::Json(pointer), how });
+    match (before, after) {
+        (Value::Object(old), Value::Object(new)) => {
+            for (name, value) in old {
+                let at = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
+                match new.get(name) {
+                    Some(other) => values(value, other, &at, changes),
+                    None => changes.push(Change { place: Place::Json(at), how: How::Removed }),
+                }
+            }
+            let added = new.keys().filter(|name| !old.contains_key(*name));
+            for name in added {
+                let at = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
+                changes.push(Change { place: Place::Json(at), how: How::Added });
+            }
+        }
+        (Value::Array(old), Value::Array(new)) if old.len() == new.len() => {
+            for (position, (value, other)) in old.iter().zip(new).enumerate() {
+                values(value, other, &format!("{at}/{position}"), changes);
+            }
+        }
+        (before, after) if before != after => note(at.to_owned(), How::Changed),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(before: &str, after: &str, expected: &[&str]) {
+        let mut found = Vec::new();
+        bodies(before.as_bytes(), after.as_bytes(), &mut found);
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(found, expected, "{before} {after}");
+    }
+
+    #[test]
+    fn bodies_differ_in_places() {
+        check(r#"{"a":1}"#, r#"{"a":1}"#, &[]);
+        check(
+            r#"{"a":1,"b":[1,2],"c":{"d":1}}"#,
+            r#"{"b":[1,3],"c":{"d":1,"e/f":2}}"#,
+            &[r#"- body "/a""#, r#"~ body "/b/1""#, r#"+ body "/c/e~1f""#],
+        );
+        check(r#"{"b":[1,2]}"#, r#"{"b":[1]}"#, &[r#"~ body "/b""#]);
+        check(r#"{"a":1}"#, "[]", &[r#"~ body """#]);
+        check(r#"{"a":1}"#, r#"{ "a": 1 }"#, &["~ body"]);
+        check("hello", "world", &["~ body"]);
+    }
+}

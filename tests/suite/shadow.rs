@@ -1,0 +1,134 @@
+//! Plugins that do not count, yet or any more: in shadow, with an open breaker, on dead letters.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tests::process::run;
+use tests::{Answer, Event, Receiver, RedisServer, TestHost, eventually, host, root, until};
+use weft::Config;
+use weft::config::{Overrides, PluginRef};
+use weft::subscription::{Mode, OnError};
+
+/// A host whose subscription `sub` has a chain of these guests of `tests/fixtures`.
+struct World {
+    redis: RedisServer,
+    receiver: Receiver,
+    dir: TempDir,
+    config: Config,
+}
+
+impl World {
+    async fn new(chain: &[(&str, Mode, OnError)]) -> World {
+        let (redis, receiver) = (RedisServer::start().await, Receiver::start().await);
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = host::config(&redis.url());
+        config.plugins.dir = dir.path().to_owned();
+        let one = |(name, mode, on_error): &(&str, Mode, OnError)| PluginRef {
+            name: (*name).to_owned(),
+            settings: "{}".to_owned(),
+            on_error: Some(*on_error),
+            mode: *mode,
+        };
+        let plugins = Some(chain.iter().map(one).collect());
+        config.subscriptions.insert("sub".to_owned(), Overrides { plugins, ..Overrides::default() });
+        let world = World { redis, receiver, dir, config };
+        for (name, ..) in chain {
+            std::fs::write(world.dir.path().join(format!("{name}.wasm")), guest(name)).unwrap();
+        }
+        world
+    }
+
+    async fn publish(&self, id: &str) {
+        let event = Event::to(&self.receiver.url("/")).subscription("sub").id(id);
+        self.redis.publish(&event.json()).await;
+    }
+}
+
+fn guest(name: &str) -> Vec<u8> {
+    wat::parse_file(root().join("tests/fixtures").join(format!("{name}.wat"))).unwrap()
+}
+
+#[tokio::test]
+async fn a_shadow_has_no_effect_and_is_listed_with_what_it_would_have_done() {
+    let chain = [("header", Mode::Shadow, OnError::Retry), ("drop", Mode::Shadow, OnError::Retry)];
+    let world = World::new(&chain).await;
+    let host = TestHost::with(world.config.clone()).await;
+    for number in 0..3 {
+        world.publish(&format!("n-{number}")).await;
+    }
+    assert!(world.receiver.wait_for(3).await.iter().all(|request| request.header("x-weft").is_empty()));
+    let total = "weft_plugin_shadow_calls_total{plugin=\"drop\",result=\"drop\"}";
+    until("they are counted", || host.metric(total) == 3.0).await;
+    assert_eq!(host.metric("weft_plugin_calls_total{plugin=\"drop\",result=\"drop\"}"), 0.0);
+    let shadow = eventually("header is done", async || {
+        host.plugin("header").await.map(|plugin| plugin["shadow"].clone()).filter(|shadow| shadow["changed"] == 3)
+    });
+    assert_eq!(shadow.await["places"]["+ header x-weft"], 3);
+    let list = run(&["plugin", "list", "--admin", &host.url("")], "").await;
+    for words in ["in shadow  3 calls: 3 drop; p50 ", "3 would have changed, 0 not", "3 + header x-weft"] {
+        assert!(list.out.contains(words), "{}", list.out);
+    }
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_plugin_that_keeps_failing_is_not_called_and_deliveries_go_on_without() {
+    let mut world = World::new(&[("loop", Mode::Live, OnError::Deliver)]).await;
+    world.config.plugins.cpu_max = Duration::from_millis(5);
+    world.config.plugins.breaker_failures = 3;
+    world.config.plugins.breaker_wait = Duration::from_secs(3600);
+    world.config.plugins.breaker_wait_max = Duration::from_secs(3600);
+    let host = TestHost::with(world.config.clone()).await;
+    for number in 0..10 {
+        world.publish(&format!("n-{number}")).await;
+        world.receiver.wait_for(number + 1).await;
+    }
+    let calls = |result: &str| host.metric(&format!("weft_plugin_calls_total{{plugin=\"loop\",result=\"{result}\"}}"));
+    assert_eq!((calls("cpu"), calls("open")), (3.0, 7.0));
+    until("the metrics tell", || host.metric("weft_plugin_breaker_open{plugin=\"loop\"}") == 1.0).await;
+    assert_eq!(host.plugin("loop").await.unwrap()["breaker"]["state"], "open");
+    let list = run(&["plugin", "list", "--admin", &host.url("")], "").await;
+    assert!(list.out.contains("it keeps failing and is not called"), "{}", list.out);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_what_a_new_version_would_do_with_dead_letters() {
+    let mut world = World::new(&[]).await;
+    world.config.delivery.max_retries = 0;
+    world.receiver.answers("/", |_| Answer::status(500));
+    let host = TestHost::with(world.config.clone()).await;
+    for id in ["a", "b"] {
+        world.publish(id).await;
+    }
+    world.redis.publish("not json").await;
+    let admin = host.url("");
+    eventually("three dead letters", async || (world.redis.dead_letters().await.len() == 3).then_some(())).await;
+    let file = |name: &str| -> PathBuf {
+        let file = world.dir.path().join(format!("{name}.wasm"));
+        std::fs::write(&file, guest(name)).unwrap();
+        file
+    };
+    let dry_run = async |name: &str, words: &[&str]| {
+        let file = file(name).display().to_string();
+        let all = ["dlq", "replay", "--dry-run", "--plugin", &file, "--admin", &admin];
+        run(&[&all, words].concat(), "").await
+    };
+    let ran = dry_run("header", &["--all"]).await;
+    assert_eq!((ran.code, ran.out.matches("    + header x-weft").count()), (Some(0), 2), "{}{}", ran.out, ran.err);
+    assert!(ran.err.contains("3 letters, nothing replayed: 2 deliver, 1 unreadable"), "{}", ran.err);
+    let ran = dry_run("drop", &["--all", "--subscription", "sub", "--json"]).await;
+    let shown: Vec<serde_json::Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(shown.len(), 2);
+    assert!(shown.iter().all(|shown| shown["result"] == "drop" && shown["why"] == "no thanks"), "{}", ran.out);
+    let id = shown[0]["id"].as_str().unwrap();
+    let ran = dry_run("trap", &[id]).await;
+    assert!(ran.out.contains("failed") && ran.out.contains("unreachable"), "{}", ran.out);
+    let ran = dry_run("wants-http", &["--all"]).await;
+    assert!(ran.code == Some(1) && ran.err.contains("wasi:http"), "{}", ran.err);
+    let ran = run(&["dlq", "replay", "--dry-run", "--all", "--admin", &admin], "").await;
+    assert!(ran.code == Some(64) && ran.err.contains("--plugin"), "{}", ran.err);
+    assert_eq!(world.redis.dead_letters().await.len(), 3, "nothing was replayed");
+    host.stop().await;
+}
