@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 
 mod bare;
 mod plugin_call;
+mod producer;
 mod receiver;
 mod scenario;
 mod stack;

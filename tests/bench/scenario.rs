@@ -2,7 +2,7 @@
 //! the machine is shared, and what it does to one it shall do to the other.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use weft::queue::Queue;
 use weft::queue::embedded::Embedded;
 
 use crate::plugin_call;
+use crate::producer::Producer;
 use crate::receiver::Figures;
 use crate::stack::{Receiver, Weft, bare, config};
 use crate::table::{Budget, Figure, print, save};
@@ -24,6 +25,7 @@ const LATENCY_RATE: u32 = 1000;
 const LATENCY_SECONDS: u32 = 5;
 const CACHED_PLUGINS: usize = 20;
 const WITH_HELLO: &str = "[defaults]\nplugins = [\"hello-rust\"]";
+const SWAP_RATE: u32 = 2000;
 
 type Measured = std::pin::Pin<Box<dyn Future<Output = Result<Vec<Figure>>>>>;
 /// The name by which it can be asked for, and how it is measured.
@@ -31,13 +33,14 @@ type Scenario = (&'static str, fn() -> Measured);
 
 /// Measures the named figures; all, if none is named.
 pub(crate) async fn all(names: &[&str]) -> Result<()> {
-    let figures: [Scenario; 6] = [
+    let figures: [Scenario; 7] = [
         ("drain", || Box::pin(drain())),
         ("plugin-call", || Box::pin(async { tokio::task::spawn_blocking(plugin_calls).await? })),
         ("latency", || Box::pin(latency())),
         ("tarpit", || Box::pin(tarpit())),
         ("single", || Box::pin(single())),
         ("start", || Box::pin(start())),
+        ("swap", || Box::pin(swap())),
     ];
     for name in names {
         let known = figures.map(|(known, _)| known);
@@ -187,18 +190,9 @@ fn plugin_calls() -> Result<Vec<Figure>> {
 async fn latency() -> Result<Vec<Figure>> {
     let (receiver, redis) = (Receiver::start()?, RedisServer::start().await);
     let _weft = Weft::start(&config(&redis.url(), None, "")).await?;
-    let mut connection = redis.connection().await;
-    let url = receiver.url("/");
     let count = LATENCY_RATE * LATENCY_SECONDS;
-    let began = tokio::time::Instant::now();
-    for number in 0..count {
-        tokio::time::sleep_until(began + Duration::from_secs(1) / LATENCY_RATE * number).await;
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
-        let event = Event::to(&url).subscription(&format!("sub-{}", number % 100)).id(format!("t{now}")).json();
-        let mut add = redis::cmd("XADD");
-        add.arg("o2ims:events").arg("*").arg("event").arg(event);
-        add.query_async::<String>(&mut connection).await?;
-    }
+    let mut producer = Producer::new(&redis, &receiver, LATENCY_RATE).await;
+    producer.publish(count).await?;
     let Figures { latencies_us, .. } = receiver.take(u64::from(count)).await?;
     // The first second opens connections.
     let at = |share: usize| number(latencies_us[latencies_us.len() * share / 100]) / 1000.0;
@@ -206,6 +200,46 @@ async fn latency() -> Result<Vec<Figure>> {
         Figure::bound("XADD to receiver at 1,000/s, p50", at(50), "ms", Budget::AtMost(1.0)),
         Figure::bound("XADD to receiver at 1,000/s, p99", at(99), "ms", Budget::AtMost(5.0)),
     ])
+}
+
+/// The longest way from XADD to the receiver while plugins are copied over one another, and while they are not.
+async fn swap() -> Result<Vec<Figure>> {
+    let (receiver, redis) = (Receiver::start()?, RedisServer::start().await);
+    let wasm = std::fs::read(hello().join("hello-rust.wasm"))?;
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("hello-rust.wasm");
+    std::fs::write(&file, &wasm)?;
+    let chain = "[defaults]\nplugins = [\"hello-rust\"]";
+    let weft = Weft::start(&config(&redis.url(), Some(dir.path()), chain)).await?;
+    let mut producer = Producer::new(&redis, &receiver, SWAP_RATE).await;
+    // What opens connections counts for neither.
+    producer.publish(SWAP_RATE).await?;
+    receiver.take(u64::from(SWAP_RATE)).await?;
+    let (mut quiet, mut swapping) = (0, 0);
+    for turn in 0..u8::try_from(TURNS)? {
+        producer.publish(SWAP_RATE).await?;
+        quiet = quiet.max(longest(&receiver, SWAP_RATE).await?);
+        std::fs::write(&file, distinct(&wasm, turn))?;
+        producer.publish(SWAP_RATE).await?;
+        swapping = swapping.max(longest(&receiver, SWAP_RATE).await?);
+        weft.uses("hello-rust", &distinct(&wasm, turn)).await?;
+    }
+    let milliseconds = |micros| number(micros) / 1000.0;
+    Ok(vec![
+        Figure::plain("longest delivery at 2,000/s", milliseconds(quiet), "ms"),
+        Figure::bound(
+            "longest delivery at 2,000/s while a plugin is swapped",
+            milliseconds(swapping),
+            "ms",
+            Budget::AtMost(50.0),
+        ),
+    ])
+}
+
+async fn longest(receiver: &Receiver, count: u32) -> Result<u64> {
+    let Figures { count: arrived, latencies_us, .. } = receiver.take(u64::from(count)).await?;
+    ensure!(arrived == u64::from(count), "{arrived} of {count} arrived");
+    latencies_us.last().copied().context("none arrived")
 }
 
 /// 99 healthy subscriptions, without and with a hundredth that never answers.
@@ -240,7 +274,9 @@ async fn start() -> Result<Vec<Figure>> {
     for number in 0..CACHED_PLUGINS {
         std::fs::write(dir.path().join(format!("plugin-{number}.wasm")), distinct(&wasm, u8::try_from(number)?))?;
     }
-    let config = cached(&config(&redis.url(), Some(dir.path()), ""), cache.path());
+    let names: Vec<String> = (0..CACHED_PLUGINS).map(|number| format!("plugin-{number}")).collect();
+    let chain = format!("[defaults]\nplugins = {names:?}");
+    let config = cached(&config(&redis.url(), Some(dir.path()), &chain), cache.path());
     let first = Weft::start(&config).await?.ready_after;
     let mut times = Vec::new();
     for _ in 0..TURNS {

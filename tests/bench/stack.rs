@@ -6,6 +6,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::bare::Bare;
@@ -126,6 +127,21 @@ impl Weft {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         bail!("the daemon is not ready: {}", weft.log())
+    }
+
+    /// Waits until this content is what a plugin's deliveries are given to.
+    pub(crate) async fn uses(&self, plugin: &str, content: &[u8]) -> Result<()> {
+        let digest: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+        let began = Instant::now();
+        loop {
+            let plugins: serde_json::Value = reqwest::get(format!("{}/v1/plugins", self.admin)).await?.json().await?;
+            let is_it = |found: &serde_json::Value| found["name"] == plugin && found["sha256"] == digest.as_str();
+            if plugins.as_array().is_some_and(|plugins| plugins.iter().any(is_it)) {
+                return Ok(());
+            }
+            ensure!(began.elapsed() < DEADLINE, "{plugin} is not {digest}: {plugins}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
