@@ -1,8 +1,9 @@
 //! The configuration: `weft.toml`, laid over the defaults, with the environment laid over it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use ipnet::IpNet;
 use crate::admin::Token;
 use crate::directory::Directory;
 use crate::event::BodyForm;
+use crate::plugin::{Grant, Variable};
 use crate::retry::RetryPolicy;
 use crate::secret::{Scheme, Secret};
 use crate::subscription::{Mode, OnError, PluginUse, Settings};
@@ -153,8 +155,28 @@ pub struct Plugins {
     pub cpu_max: Duration,
     /// Wall time of one call.
     pub time_max: Duration,
+    /// Stack of one call.
+    pub stack_max: u64,
+    /// Elements of all tables of an instance.
+    pub table_elements_max: usize,
+    /// What a WASI program may answer.
+    pub output_max: u64,
+    /// Lines of log of one call.
+    pub log_lines_max: usize,
+    /// Log of one call.
+    pub log_max: u64,
+    /// Calls at once, over all plugins.
+    pub calls_max: u32,
+    /// Instances that wait for their next delivery, over all plugins.
+    pub idle_max: u32,
+    /// Memory that they may have together.
+    pub idle_memory_max: u64,
     /// Larger files are refused.
     pub file_bytes_max: u64,
+    /// State that one plugin may keep.
+    pub state_max: u64,
+    /// How long a plugin waits for its state.
+    pub state_time_max: Duration,
     /// Where compiled code is kept; if not given, `plugin-cache` beside the embedded queue's data.
     pub cache_dir: Option<PathBuf>,
     /// How long a file must have been the same before it is looked into.
@@ -182,6 +204,14 @@ pub struct NamedPlugin {
     pub cpu_max: Option<Duration>,
     /// `time_max`
     pub time_max: Option<Duration>,
+    /// `state_max`
+    pub state_max: Option<u64>,
+    /// What it may have beyond its delivery.
+    pub grants: BTreeSet<Grant>,
+    /// Environment variables that it sees.
+    pub env: Vec<Variable>,
+    /// Calls that one of its instances may serve, if it says that it can serve more than one.
+    pub reuse: Option<NonZeroU32>,
     /// What a failed call means.
     pub on_error: Option<OnError>,
     /// The only content that is accepted, as the hex of its SHA-256.
@@ -267,7 +297,17 @@ impl Default for Plugins {
             memory_max: 64 * 1024 * 1024,
             cpu_max: Duration::from_millis(50),
             time_max: Duration::from_millis(500),
+            stack_max: 512 * 1024,
+            table_elements_max: 100_000,
+            output_max: 4 * 1024 * 1024,
+            log_lines_max: 32,
+            log_max: 4096,
+            calls_max: 64,
+            idle_max: 256,
+            idle_memory_max: 512 * 1024 * 1024,
             file_bytes_max: 32 * 1024 * 1024,
+            state_max: 16 * 1024 * 1024,
+            state_time_max: Duration::from_millis(100),
             cache_dir: None,
             settle: Duration::from_millis(250),
             rescan_every: Duration::from_secs(30),
@@ -315,6 +355,21 @@ impl Config {
         let defaults = Arc::new(self.settings(&Overrides::default()));
         let on_record = self.subscriptions.iter();
         Directory { defaults, by_id: on_record.map(|(id, over)| (id.clone(), Arc::new(self.settings(over)))).collect() }
+    }
+
+    /// Every use of a plugin, with where it stands.
+    #[must_use]
+    pub fn plugins_used(&self) -> Vec<(String, PluginRef)> {
+        let on_record = self
+            .subscriptions
+            .iter()
+            .filter_map(|(id, over)| over.plugins.as_ref().map(|plugins| (format!("subscriptions.{id:?}"), plugins)));
+        let chains = on_record.chain([("defaults".to_owned(), &self.defaults.plugins)]);
+        chains
+            .flat_map(|(path, plugins)| {
+                plugins.iter().enumerate().map(move |(at, plugin)| (format!("{path}.plugins[{at}]"), plugin.clone()))
+            })
+            .collect()
     }
 
     fn settings(&self, over: &Overrides) -> Settings {

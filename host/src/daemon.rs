@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
-use crate::config::{self, Config, Mistakes};
+use crate::config::{self, Config, Mistakes, PluginRef};
 use crate::health::{Health, Part};
 use crate::host::{self, Limits, Parts};
 use crate::plugin::{self, Plugins};
@@ -20,7 +20,10 @@ use crate::queue::embedded::Embedded;
 use crate::queue::redis::{Claiming, Keys, Redis};
 use crate::queue::{self, Queue};
 use crate::sender::{self, Guard, Sender};
+use crate::store::{self, Store};
 use crate::telemetry::Telemetry;
+
+mod state;
 
 /// Why a daemon cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +37,9 @@ pub enum Error {
     /// The plugins.
     #[error(transparent)]
     Plugins(#[from] plugin::Error),
+    /// What plugins keep.
+    #[error(transparent)]
+    State(#[from] store::OpenError),
     /// The sender.
     #[error(transparent)]
     Sender(#[from] sender::Error),
@@ -52,6 +58,10 @@ pub struct Daemon {
     parts: Parts,
     /// What the chains name.
     chained: BTreeSet<String>,
+    /// The same with their settings, and where those stand.
+    used: Vec<(String, PluginRef)>,
+    /// What plugins keep.
+    state: Option<Arc<Store>>,
     tokens: Vec<admin::Token>,
     listener: TcpListener,
 }
@@ -65,7 +75,10 @@ impl Daemon {
         let queue = open_queue(&config.queue)?;
         let directory = config.directory();
         let chained = directory.plugins();
-        let plugins = Arc::new(Plugins::watch(plugin_config(&config), chained.clone()).await?);
+        let state = state::open(&config)?;
+        let kept = state.clone().map(|store| store as Arc<dyn plugin::StateStore>);
+        let settings = plugin::Config { state: kept, ..plugin_config(&config) };
+        let plugins = Arc::new(Plugins::watch(settings, chained.clone()).await?);
         let sender = Sender::new(Guard::new(&config.egress.allow), config.delivery.response_bytes_max)?;
         let delivery = &config.delivery;
         let limits = Limits {
@@ -79,7 +92,7 @@ impl Daemon {
         let telemetry = Arc::new(Telemetry::new(config.metrics.subscription_labels));
         let health = Arc::new(Health::starting());
         let parts = Parts { queue, directory, plugins, sender, health, telemetry, limits };
-        Ok(Daemon { parts, chained, tokens: config.admin.tokens, listener })
+        Ok(Daemon { parts, chained, used: config.plugins_used(), state, tokens: config.admin.tokens, listener })
     }
 
     /// Where the admin listener is.
@@ -102,7 +115,7 @@ impl Daemon {
 
     /// Delivers until `shutdown` resolves, then drains and returns.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Daemon { parts, chained, tokens, listener } = self;
+        let Daemon { parts, chained, used, state, tokens, listener } = self;
         let plugins = Arc::clone(&parts.plugins);
         let admin = Admin {
             queue: Arc::clone(&parts.queue),
@@ -122,9 +135,13 @@ impl Daemon {
             () = &mut shutdown => false,
         };
         if compiled {
+            warn_of_settings(&used, &plugins);
             host::run(parts, shutdown).await;
         }
         plugins.stop().await;
+        if let Some(state) = state {
+            state.close();
+        }
         stop.cancel();
         // Connections that are kept open must not keep a stopping daemon.
         if tokio::time::timeout(Duration::from_secs(1), serving).await.is_err() {
@@ -143,6 +160,15 @@ async fn compiled(plugins: &Plugins, chained: &BTreeSet<String>, health: &Health
         health.awaits(Part::Plugins, what);
         if is_done || changes.changed().await.is_err() {
             return;
+        }
+    }
+}
+
+/// Their deliveries will fail; that is no reason not to start.
+fn warn_of_settings(used: &[(String, PluginRef)], plugins: &Plugins) {
+    for (path, used) in used {
+        for mistake in plugins.check_settings(&used.name, &used.settings) {
+            tracing::warn!(plugin = used.name, "{path}.{mistake}");
         }
     }
 }
@@ -181,24 +207,26 @@ pub(crate) fn plugin_config(config: &Config) -> plugin::Config {
         None => plugin::Cache::Try(PathBuf::from(beside).join(CACHE)),
     };
     let config = &config.plugins;
-    let limits = plugin::Limits {
-        memory_max: config.memory_max,
-        cpu_max: config.cpu_max,
-        time_max: config.time_max,
-        ..plugin::Limits::default()
-    };
     let named = config.named.iter().map(|(name, named)| {
         let overrides = plugin::Named {
             memory_max: named.memory_max,
             cpu_max: named.cpu_max,
             time_max: named.time_max,
+            state_bytes_max: named.state_max,
+            grants: named.grants.clone(),
+            env: named.env.clone(),
+            reuse: named.reuse,
             sha256: named.sha256.clone(),
         };
         (name.clone(), overrides)
     });
     let pace = plugin::Pace { settle: config.settle, rescan_every: config.rescan_every, gone_after: config.gone_after };
     plugin::Config {
-        limits,
+        limits: plugin_limits(config),
+        stack_bytes_max: bytes(config.stack_max),
+        calls_max: config.calls_max,
+        idle_max: config.idle_max,
+        idle_bytes_max: config.idle_memory_max,
         named: named.collect(),
         cache,
         file_bytes_max: config.file_bytes_max,
@@ -210,4 +238,23 @@ pub(crate) fn plugin_config(config: &Config) -> plugin::Config {
         },
         ..plugin::Config::new(&config.dir)
     }
+}
+
+fn plugin_limits(config: &config::Plugins) -> plugin::Limits {
+    plugin::Limits {
+        memory_max: config.memory_max,
+        cpu_max: config.cpu_max,
+        time_max: config.time_max,
+        table_elements_max: config.table_elements_max,
+        output_bytes_max: bytes(config.output_max),
+        log_lines_max: config.log_lines_max,
+        log_bytes_max: bytes(config.log_max),
+        state_bytes_max: config.state_max,
+        state_time_max: config.state_time_max,
+        ..plugin::Limits::default()
+    }
+}
+
+fn bytes(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
 }

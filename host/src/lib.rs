@@ -33,6 +33,7 @@ pub mod outcome;
 pub mod request;
 pub mod retry;
 pub mod secret;
+pub mod state;
 pub mod stored;
 pub mod subscription;
 
@@ -41,6 +42,7 @@ pub mod directory;
 pub mod plugin;
 pub mod queue;
 pub mod sender;
+pub mod store;
 pub mod telemetry;
 
 // Loops: the only callers of the edges.

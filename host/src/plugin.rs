@@ -13,6 +13,7 @@ use crate::event::Event;
 use crate::request::Draft;
 use crate::subscription::{Mode, OnError, PluginUse};
 
+mod about;
 mod breaker;
 mod call;
 mod config;
@@ -22,28 +23,40 @@ mod delivery;
 pub mod difference;
 mod ending;
 mod engine;
+mod guest;
 mod load;
 mod log;
+mod pattern;
 mod program;
+mod reached;
 mod registry;
+mod reuse;
 mod sandbox;
 mod scan;
+mod settings;
 mod shadow;
 mod shelf;
+mod state;
 mod stats;
 mod status;
+mod terms;
 mod text;
 mod watch;
+mod withheld;
 
+pub use about::About;
 pub use breaker::{BreakerState, Breaking};
-pub use config::{Cache, Config, Limits, Named, Pace};
+pub use config::{Cache, Config, Grant, Limits, Named, Pace, Variable};
 pub use ending::{Ending, PluginReport};
 pub use engine::Allocator;
+pub use reached::Reached;
+pub use settings::SettingsMistake;
 pub use shadow::{Shadowed, Totals as ShadowTotals};
+pub use state::StateStore;
 pub use stats::Usage;
 pub use status::{Refusal, Rejected, State, Status};
 
-use call::Slots;
+use call::{Called, Slots};
 use contract::types::Verdict;
 use ending::Failure;
 use load::{Loaded, Loader};
@@ -202,7 +215,7 @@ impl Plugins {
 
     fn prepare(config: Config) -> Result<(Plugins, Watcher), Error> {
         let (engine, allocator) = engine::start(&config)?;
-        let slots = Arc::new(Slots::new(engine.clone(), config.calls_max, config.wait_max));
+        let slots = Arc::new(Slots::new(engine.clone(), &config));
         let shadows = Shadows::new(Arc::clone(&slots), config.calls_max);
         let (config, shelf) = (Arc::new(config), Arc::new(Shelf::new()));
         let loader = Loader::new(engine, Arc::clone(&config), Arc::clone(&slots))
@@ -253,6 +266,12 @@ impl Plugins {
         self.shadows.stop().await;
     }
 
+    /// Where settings do not fit what a plugin registered. A plugin that is not there has nothing against any.
+    #[must_use]
+    pub fn check_settings(&self, name: &str, settings: &str) -> Vec<SettingsMistake> {
+        self.shelf.version(name).map(|version| version.profile.mistakes(settings)).unwrap_or_default()
+    }
+
     /// Where the memory of instances comes from.
     #[must_use]
     pub fn allocator(&self) -> Allocator {
@@ -268,15 +287,18 @@ impl Plugins {
         let mut reports = Vec::with_capacity(chain.len());
         for step in chain {
             let version = self.shelf.version(&step.name);
+            if version.as_ref().is_some_and(|version| !version.profile.wants(&call.event.event_type)) {
+                continue;
+            }
             if step.mode == Mode::Shadow {
                 self.cast(step, version, &call, &draft);
                 continue;
             }
             let began = Instant::now();
-            let (answer, left) = self.step(step, version.as_ref(), &call, draft).await;
+            let Called { answer, draft: left, reached } = self.step(step, version.as_ref(), &call, draft).await;
             draft = left;
             let (plugin, ending, duration) = (step.name.clone(), Ending::of(&answer), began.elapsed());
-            reports.push(PluginReport { plugin, ending, duration });
+            reports.push(PluginReport { plugin, ending, duration, reached });
             if let Some(version) = &version {
                 version.stats.ended(ending, duration);
             }
@@ -290,25 +312,22 @@ impl Plugins {
     }
 
     /// Calls, unless the breaker is open.
-    async fn step(
-        &self,
-        step: &PluginUse,
-        version: Option<&Arc<Loaded>>,
-        call: &Arc<Call>,
-        draft: Draft,
-    ) -> (Result<Verdict, Failure>, Draft) {
+    async fn step(&self, step: &PluginUse, version: Option<&Arc<Loaded>>, call: &Arc<Call>, draft: Draft) -> Called {
         let Some(version) = version else {
-            return (Err(Failure::new(Ending::Missing, self.shelf.why_missing(&step.name))), draft);
+            return Called::not(Failure::new(Ending::Missing, self.shelf.why_missing(&step.name)), draft);
         };
+        if let Err(error) = version.profile.check(step) {
+            return Called::not(Failure::new(Ending::Settings, format!("its settings do not fit: {error}")), draft);
+        }
         let pass = match version.breaker.enter(Instant::now()) {
             Ok(pass) => pass,
-            Err(left) => return (Err(Failure::open(left)), draft),
+            Err(left) => return Called::not(Failure::open(left), draft),
         };
-        let (answer, draft) = self.slots.call(version, input(step, call, draft)).await;
-        if pass.ended(Ending::of(&answer), Instant::now()) {
+        let called = self.slots.call(version, input(step, call, draft)).await;
+        if pass.ended(Ending::of(&called.answer), Instant::now()) {
             warn!(plugin = step.name, digest = version.digest, "plugin keeps failing: not called for a while");
         }
-        (answer, draft)
+        called
     }
 
     fn cast(&self, step: &PluginUse, version: Option<Arc<Loaded>>, call: &Arc<Call>, draft: &Draft) {

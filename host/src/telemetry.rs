@@ -214,6 +214,9 @@ impl Telemetry {
         for report in reports {
             self.of_plugins.calls.with_label_values(&[report.plugin.as_str(), report.ending.name()]).inc();
             self.of_plugins.seconds.with_label_values(&[report.plugin.as_str()]).observe(report.duration.as_secs_f64());
+            for limit in &report.reached {
+                self.of_plugins.limits.with_label_values(&[report.plugin.as_str(), limit.name()]).inc();
+            }
         }
     }
 
@@ -321,6 +324,7 @@ fn log(delivery: &Delivery, attempt: &Attempt, result: &str) {
 /// The metrics of plugins.
 struct OfPlugins {
     calls: IntCounterVec,
+    limits: IntCounterVec,
     seconds: HistogramVec,
     states: IntGaugeVec,
     memory: IntGaugeVec,
@@ -335,6 +339,11 @@ impl OfPlugins {
     fn new(make: &Maker, buckets: Vec<f64>) -> OfPlugins {
         OfPlugins {
             calls: make.counters("weft_plugin_calls_total", "Plugin calls, by result.", &["plugin", "result"]),
+            limits: make.counters(
+                "weft_plugin_limits_total",
+                "Plugin calls that reached a limit and went on, by limit: log, headers, body, state, state-time.",
+                &["plugin", "limit"],
+            ),
             seconds: make.histograms("weft_plugin_call_seconds", "How long plugin calls take.", &["plugin"], buckets),
             states: make.gauges(
                 "weft_plugins",

@@ -17,11 +17,22 @@ const LAYERS: [(&str, &[(&str, &str)]); 4] = [
             ("request", "delivery event json secret subscription"),
             ("retry", "attempt outcome"),
             ("secret", ""),
+            ("state", ""),
             ("stored", "delivery entry event outcome request"),
             ("subscription", "retry secret"),
         ],
     ),
-    ("edges", &[("directory", ""), ("plugin", ""), ("queue", ""), ("sender", ""), ("telemetry", "plugin queue")]),
+    (
+        "edges",
+        &[
+            ("directory", ""),
+            ("plugin", ""),
+            ("queue", ""),
+            ("sender", ""),
+            ("store", ""),
+            ("telemetry", "plugin queue"),
+        ],
+    ),
     (
         "loops",
         &[

@@ -50,6 +50,14 @@ async fn check_looks_at_the_plugins_too() {
     std::fs::write(directory.path().join("weft.toml"), "").unwrap();
     let ran = run_in(directory.path(), &["check"], "").await;
     assert_eq!(ran.code, Some(0), "{}", ran.err);
+
+    let described = wat::parse_file(root().join("tests/fixtures/described.wat")).unwrap();
+    std::fs::write(directory.path().join("plugins/described.wasm"), described).unwrap();
+    let wrong = "[subscriptions.s]\nplugins = [{ name = \"described\", settings = { mask = 5 } }]\n";
+    std::fs::write(directory.path().join("weft.toml"), wrong).unwrap();
+    let ran = run_in(directory.path(), &["check"], "").await;
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("subscriptions.\"s\".plugins[0].settings/mask: "), "{}", ran.err);
 }
 
 #[tokio::test]

@@ -44,6 +44,8 @@ fn the_examples_commented_keys_are_keys() {
     let with_files = ["WEFT_HMAC_SECRET", "SUB_67890_SECRET", "WEFT_TOKEN"]
         .iter()
         .fold(uncommented, |text, name| text.replace(&format!("{{ env = \"{name}\" }}"), &file_of));
+    // A variable that is set everywhere.
+    let with_files = with_files.replace("[\"REGION\"]", "[\"PATH\"]");
     let config = read(&with_files, &[]).expect("all keys are known");
     let subscription = &config.subscriptions["sub-67890"];
     assert!(subscription.plugins.is_some() && subscription.signatures.is_some() && subscription.hmac_secret.is_some());

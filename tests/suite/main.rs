@@ -13,4 +13,5 @@ mod plugins;
 mod recovery;
 mod seed;
 mod shadow;
+mod state;
 mod watch;

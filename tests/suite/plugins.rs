@@ -6,7 +6,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tests::{Answer, Event, Receiver, RedisServer, TestHost, eventually, host, root, until};
 use weft::Config;
-use weft::config::{Overrides, PluginRef};
+use weft::config::{NamedPlugin, Overrides, PluginRef};
+use weft::outcome::Outcome;
+use weft::plugin::Grant;
 use weft::subscription::{Mode, OnError};
 
 /// A Redis, a receiver and a plugin directory; each subscription is named after the plugin it uses.
@@ -124,6 +126,40 @@ async fn a_wasi_program_decides_by_json() {
     world.publish("command").await;
     until("it is dropped", || host.metric(&deliveries("dropped", "command")) == 1.0).await;
     assert_eq!(host.metric("weft_plugin_calls_total{plugin=\"command\",result=\"drop\"}"), 1.0);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn state_is_kept_where_the_queue_is() {
+    for is_embedded in [false, true] {
+        let mut world = World::new().await.guest("counter");
+        let named = NamedPlugin { grants: [Grant::State].into(), ..NamedPlugin::default() };
+        world.config.plugins.named.insert("counter".to_owned(), named);
+        let data = tempfile::tempdir().unwrap();
+        if is_embedded {
+            world.config.queue.url = format!("embedded:{}", data.path().display());
+        }
+        for expected in ["1", "2"] {
+            let host = world.start().await;
+            let mut attempts = host.telemetry.watch();
+            host.queue.publish(&[world.event("counter").json().into()]).await.unwrap();
+            let attempt = attempts.recv().await.unwrap();
+            assert_eq!(attempt.outcome, Outcome::Dropped(format!("counter: {expected}")), "also after a restart");
+            host.stop().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn settings_that_do_not_fit_the_plugins_schema_fail_by_name() {
+    let world = World::new().await.guest("described");
+    let world = world.subscription("wrong", "described", r#"{"mask":5}"#, None);
+    let host = world.start().await;
+    world.publish("wrong").await;
+    let letter = world.dead_letter("wrong").await;
+    assert!(letter["last_error"].contains("settings/mask: "), "{letter:?}");
+    world.publish("described").await;
+    until("it is dropped", || host.metric(&deliveries("dropped", "described")) == 1.0).await;
     host.stop().await;
 }
 

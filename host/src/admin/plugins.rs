@@ -32,6 +32,18 @@ pub struct Plugin {
     pub rejected: Option<Rejected>,
     /// The interfaces it imports.
     pub imports: Vec<String>,
+    /// Its version, in its author's words; empty if it does not say.
+    #[serde(default)]
+    pub version: String,
+    /// What it does, in a line; empty if it does not say.
+    #[serde(default)]
+    pub summary: String,
+    /// Patterns of the event types it wants; empty if it wants all.
+    #[serde(default)]
+    pub accepts: Vec<String>,
+    /// Whether one instance may serve many deliveries.
+    #[serde(default)]
+    pub reusable: bool,
     /// Since when it is in this state; RFC 3339.
     pub since: String,
     /// How long compiling took, in milliseconds.
@@ -134,6 +146,10 @@ impl Plugin {
             why: refusal.map(ToString::to_string),
             rejected: status.rejected.as_ref().map(Rejected::of),
             imports: status.imports.clone(),
+            version: status.about.version.clone(),
+            summary: status.about.summary.clone(),
+            accepts: status.about.accepts.clone(),
+            reusable: status.about.is_reusable,
             since: rfc3339(status.since),
             compile_ms: u64::try_from(status.compile.as_millis()).unwrap_or(u64::MAX),
             usage: status.usage.as_ref().map(Usages::of),

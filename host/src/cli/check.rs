@@ -16,19 +16,24 @@ impl Check {
     /// The configuration, then what it names: the plugins, loaded as the daemon would.
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let config = self.config.load()?;
-        let plugins = Plugins::load(daemon::plugin_config(&config)).await?.list();
+        let plugins = Plugins::load(daemon::plugin_config(&config)).await?;
+        let listed = plugins.list();
         let mut mistakes = Vec::new();
-        for plugin in &plugins {
+        for plugin in &listed {
             if let State::Refused(why) = &plugin.state {
                 mistakes.push(format!("plugin {}: {why}", plugin.name));
             }
         }
         let directory = config.directory();
         for used in directory.plugins() {
-            if !plugins.iter().any(|plugin| plugin.name == used) {
+            if !listed.iter().any(|plugin| plugin.name == used) {
                 let dir = config.plugins.dir.display();
                 mistakes.push(format!("plugin {used}: there is no {used}.wasm in {dir} (plugins.dir)"));
             }
+        }
+        for (path, used) in config.plugins_used() {
+            let wrong = plugins.check_settings(&used.name, &used.settings);
+            mistakes.extend(wrong.iter().map(|mistake| format!("{path}.{mistake} (plugin {})", used.name)));
         }
         mistakes.sort();
         if !mistakes.is_empty() {
@@ -37,7 +42,7 @@ impl Check {
         eprintln!(
             "the configuration is good: {} subscriptions on record, {} plugins",
             directory.by_id.len(),
-            plugins.len()
+            listed.len()
         );
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! Which keys there are. One line per key; the defaults stand in the parent module.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use super::reader::{Reader, Report};
@@ -8,6 +10,7 @@ use super::source::{self, Node, Source, Table, Value};
 use super::{Admin, Config, Defaults, Delivery, Egress, Mistake, NamedPlugin, Overrides, PluginRef, Plugins, Queue};
 use crate::admin::{Role, Token, TokenSecret};
 use crate::event::BodyForm;
+use crate::plugin::Grant;
 use crate::secret::Scheme;
 use crate::subscription::{Mode, OnError};
 
@@ -131,7 +134,17 @@ impl Plugins {
         set(&mut self.memory_max, reader.size("memory_max", 4096 * MEBIBYTE));
         set(&mut self.cpu_max, reader.duration("cpu_max"));
         set(&mut self.time_max, reader.duration("time_max"));
+        set(&mut self.stack_max, reader.size("stack_max", 64 * MEBIBYTE));
+        set(&mut self.table_elements_max, reader.count("table_elements_max", 1..=10_000_000));
+        set(&mut self.output_max, reader.size("output_max", 1024 * MEBIBYTE));
+        set(&mut self.log_lines_max, reader.count("log_lines_max", 0..=100_000));
+        set(&mut self.log_max, reader.size("log_max", 64 * MEBIBYTE));
+        set(&mut self.calls_max, reader.count("calls_max", 1..=10_000));
+        set(&mut self.idle_max, reader.count("idle_max", 0..=10_000));
+        set(&mut self.idle_memory_max, reader.size("idle_memory_max", 1024 * 1024 * MEBIBYTE));
         set(&mut self.file_bytes_max, reader.size("file_bytes_max", 1024 * MEBIBYTE));
+        set(&mut self.state_max, reader.size("state_max", 1024 * MEBIBYTE));
+        set(&mut self.state_time_max, reader.duration("state_time_max"));
         self.cache_dir = reader.parsed("cache_dir", "a path is expected");
         set(&mut self.settle, reader.duration("settle"));
         set(&mut self.rescan_every, reader.duration("rescan_every"));
@@ -151,6 +164,10 @@ impl NamedPlugin {
             memory_max: reader.size("memory_max", 4096 * MEBIBYTE),
             cpu_max: reader.duration("cpu_max"),
             time_max: reader.duration("time_max"),
+            state_max: reader.size("state_max", 1024 * MEBIBYTE),
+            grants: grants(&mut reader),
+            env: reader.variables("env"),
+            reuse: reader.count("reuse", 1..=1_000_000_000).and_then(NonZeroU32::new),
             on_error: reader.word("on_error", &ON_ERROR),
             sha256: reader.parsed("sha256", "64 hex digits are expected"),
         };
@@ -201,23 +218,13 @@ fn bytes(size: Option<u64>) -> Option<usize> {
     size.and_then(|size| usize::try_from(size).ok())
 }
 
+fn grants(reader: &mut Reader<'_>) -> BTreeSet<Grant> {
+    let known = Grant::ALL.map(|grant| (grant.name(), grant));
+    reader.words("grants", &known).unwrap_or_default().into_iter().collect()
+}
+
 fn signatures(reader: &mut Reader<'_>) -> Option<Vec<Scheme>> {
-    let items = reader.list("signatures")?;
-    let mut schemes = Vec::new();
-    for (path, item) in items {
-        let text = match &item.value {
-            Value::Text(text) | Value::Raw(text) => text.as_str(),
-            other => other.kind(),
-        };
-        match Scheme::ALL.into_iter().find(|scheme| scheme.name() == text) {
-            Some(scheme) => schemes.push(scheme),
-            None => {
-                let known = Scheme::ALL.map(Scheme::name).join(", ");
-                reader.mistake(&item.source, &path, format!("{text:?} is not one of {known}"));
-            }
-        }
-    }
-    Some(schemes)
+    reader.words("signatures", &Scheme::ALL.map(|scheme| (scheme.name(), scheme)))
 }
 
 fn chain(reader: &mut Reader<'_>) -> Option<Vec<PluginRef>> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::Mistake;
 use super::source::{Node, Source, Table, Value, parse_raw};
+use crate::plugin::Variable;
 use crate::secret::Secret;
 
 /// Where mistakes are collected, and what relative paths of secrets are relative to.
@@ -101,6 +102,41 @@ impl<'a> Reader<'a> {
             self.mistake(&source, &self.path_of(key), format!("{text:?} is not one of {}", known.join(", ")));
         }
         found
+    }
+
+    /// A list of such words.
+    pub(super) fn words<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<Vec<T>> {
+        let items = self.list(key)?;
+        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let found = items.into_iter().filter_map(|(path, item)| {
+            let text = match &item.value {
+                Value::Text(text) | Value::Raw(text) => text.as_str(),
+                other => other.kind(),
+            };
+            let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+            if found.is_none() {
+                self.mistake(&item.source, &path, format!("{text:?} is not one of {}", known.join(", ")));
+            }
+            found
+        });
+        Some(found.collect())
+    }
+
+    /// Names of environment variables, with the values that they have.
+    pub(super) fn variables(&mut self, key: &'static str) -> Vec<Variable> {
+        let items = self.list(key).unwrap_or_default();
+        let found = items.into_iter().filter_map(|(path, item)| {
+            let (Value::Text(name) | Value::Raw(name)) = item.value else {
+                self.mistake(&item.source, &path, "the name of an environment variable is expected".to_owned());
+                return None;
+            };
+            let value = std::env::var(&name);
+            if value.is_err() {
+                self.mistake(&item.source, &path, format!("the environment variable {name} is not set"));
+            }
+            Some(Variable { value: value.ok()?, name })
+        });
+        found.collect()
     }
 
     pub(super) fn duration(&mut self, key: &'static str) -> Option<Duration> {

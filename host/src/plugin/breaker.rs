@@ -184,9 +184,11 @@ impl Sign {
             | Ending::DeadLetter
             | Ending::Transient
             | Ending::Permanent => Sign::Well,
-            Ending::Trap | Ending::Exit | Ending::Answer | Ending::Output => Sign::Failing,
+            Ending::Trap | Ending::Exit | Ending::Answer | Ending::Output | Ending::Stack | Ending::Table => {
+                Sign::Failing
+            }
             Ending::Cpu | Ending::Time | Ending::Memory => Sign::Costly,
-            Ending::Missing | Ending::Busy | Ending::Open => Sign::Silent,
+            Ending::Settings | Ending::Missing | Ending::Busy | Ending::Open => Sign::Silent,
         }
     }
 }
@@ -213,11 +215,7 @@ mod tests {
         }
 
         fn calls(&self, endings: &[(Ending, usize)]) -> bool {
-            endings
-                .iter()
-                .flat_map(|(ending, count)| vec![*ending; *count])
-                .map(|ending| self.call(ending))
-                .any(|opened| opened)
+            endings.iter().flat_map(|(ending, count)| vec![*ending; *count]).any(|ending| self.call(ending))
         }
 
         fn state(&self) -> BreakerState {

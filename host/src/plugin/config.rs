@@ -1,10 +1,13 @@
 //! What the operator may set about plugins, with the defaults.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Allocator, Breaking};
+use super::{Allocator, Breaking, StateStore};
 
 /// Which plugins there are and what they may use.
 #[derive(Debug, Clone)]
@@ -17,8 +20,14 @@ pub struct Config {
     pub limits: Limits,
     /// What is different for single plugins.
     pub named: HashMap<String, Named>,
+    /// Bytes of stack that a call may use.
+    pub stack_bytes_max: usize,
     /// Calls at once, over all plugins.
     pub calls_max: u32,
+    /// Instances that may wait for their next delivery, over all plugins.
+    pub idle_max: u32,
+    /// Bytes of memory that they may have together.
+    pub idle_bytes_max: u64,
     /// How long a call waits for its turn when there are more.
     pub wait_max: Duration,
     /// Memory that each of the `calls_max` idle slots may keep, so that the next call finds it mapped.
@@ -31,6 +40,8 @@ pub struct Config {
     pub pace: Pace,
     /// When a plugin that keeps failing is left alone.
     pub breaking: Breaking,
+    /// Where plugins that were granted state keep it; if there is none, nobody has any.
+    pub state: Option<Arc<dyn StateStore>>,
 }
 
 /// When the directory is looked at, and when what is seen there counts.
@@ -63,14 +74,33 @@ impl Config {
             cache: Cache::Off,
             limits: Limits::default(),
             named: HashMap::new(),
+            stack_bytes_max: 512 << 10,
             calls_max: 64,
+            idle_max: 256,
+            idle_bytes_max: 512 << 20,
             wait_max: Duration::from_secs(10),
             keep_bytes: 2 << 20,
             allocator: None,
             file_bytes_max: 32 << 20,
             pace: Pace::default(),
             breaking: Breaking::default(),
+            state: None,
         }
+    }
+
+    /// The environment variables that a plugin sees.
+    pub(super) fn env_of(&self, name: &str) -> Vec<Variable> {
+        self.named.get(name).map(|named| named.env.clone()).unwrap_or_default()
+    }
+
+    /// Calls that one instance of a plugin may serve, if the operator lets it serve more than one.
+    pub(super) fn reuse_of(&self, name: &str) -> Option<NonZeroU32> {
+        self.named.get(name).and_then(|named| named.reuse)
+    }
+
+    /// Whether a plugin was granted this.
+    pub(super) fn grants(&self, name: &str, grant: Grant) -> bool {
+        self.named.get(name).is_some_and(|named| named.grants.contains(&grant))
     }
 
     /// The limits of one plugin.
@@ -80,6 +110,7 @@ impl Config {
             limits.memory_max = named.memory_max.unwrap_or(limits.memory_max);
             limits.cpu_max = named.cpu_max.unwrap_or(limits.cpu_max);
             limits.time_max = named.time_max.unwrap_or(limits.time_max);
+            limits.state_bytes_max = named.state_bytes_max.unwrap_or(limits.state_bytes_max);
         }
         limits
     }
@@ -127,6 +158,10 @@ pub struct Limits {
     pub log_lines_max: usize,
     /// Bytes of log, what it prints included.
     pub log_bytes_max: usize,
+    /// Bytes of all the state that it keeps.
+    pub state_bytes_max: u64,
+    /// It waits no longer for its state.
+    pub state_time_max: Duration,
 }
 
 impl Default for Limits {
@@ -143,7 +178,50 @@ impl Default for Limits {
             json_bytes_max: 4 << 20,
             log_lines_max: 32,
             log_bytes_max: 4096,
+            state_bytes_max: 16 << 20,
+            state_time_max: Duration::from_millis(100),
         }
+    }
+}
+
+/// What an operator may grant a plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Grant {
+    /// The interface `state`.
+    State,
+    /// What time it is, instead of when the delivery's chain began.
+    Clock,
+    /// Random numbers that nobody can foretell.
+    Random,
+}
+
+impl Grant {
+    /// All there are.
+    pub const ALL: [Grant; 3] = [Grant::State, Grant::Clock, Grant::Random];
+
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Grant::State => "state",
+            Grant::Clock => "clock",
+            Grant::Random => "random",
+        }
+    }
+}
+
+/// An environment variable. Its value may be a secret, and is not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+impl fmt::Debug for Variable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}=..", self.name)
     }
 }
 
@@ -156,6 +234,14 @@ pub struct Named {
     pub cpu_max: Option<Duration>,
     /// Instead of [`Limits::time_max`].
     pub time_max: Option<Duration>,
+    /// Instead of [`Limits::state_bytes_max`].
+    pub state_bytes_max: Option<u64>,
+    /// Calls that one of its instances may serve, if it says that it can serve more than one.
+    pub reuse: Option<NonZeroU32>,
+    /// What it may have beyond its delivery.
+    pub grants: BTreeSet<Grant>,
+    /// Environment variables that it sees.
+    pub env: Vec<Variable>,
     /// SHA-256 of the file in hex; any other content is refused.
     pub sha256: Option<String>,
 }

@@ -1,11 +1,11 @@
 //! What `wit/plugin.wit` says, as Rust types: made by wasmtime from that file, so that the two cannot differ.
 
-/// What the host offers. The world `described` imports everything there is but `state`.
+/// What the host offers: the world `full` imports everything there is.
 mod host {
     wasmtime::component::bindgen!({
         path: "../wit",
-        world: "described",
-        imports: { default: trappable },
+        world: "full",
+        imports: { "weft:plugin/state": async | trappable, default: trappable },
         exports: { default: async },
         with: {
             "weft:plugin/types.delivery": crate::plugin::delivery::Delivery,
@@ -27,5 +27,6 @@ mod guest {
     });
 }
 
-pub(super) use guest::PluginPre;
-pub(super) use host::weft::plugin::{log, registry, types};
+pub(super) use guest::{Plugin, PluginPre};
+pub(super) use host::Full;
+pub(super) use host::weft::plugin::{log, registry, state, types};

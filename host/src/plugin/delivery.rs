@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use wasmtime::component::Resource;
 
-use super::Call;
 use super::contract::types::{EditError, HeaderError, Host, HostDelivery, JsonValue};
 use super::sandbox::Sandbox;
+use super::{Call, Reached};
 use crate::json::{Kind, Pointer};
 use crate::request;
 
@@ -25,48 +25,48 @@ impl Host for Sandbox {}
 
 impl HostDelivery for Sandbox {
     fn id(&mut self, _: Resource<Delivery>) -> wasmtime::Result<String> {
-        Ok(self.input.call.event.id.clone())
+        Ok(self.input()?.call.event.id.clone())
     }
 
     fn event_type(&mut self, _: Resource<Delivery>) -> wasmtime::Result<String> {
-        Ok(self.input.call.event.event_type.clone())
+        Ok(self.input()?.call.event.event_type.clone())
     }
 
     fn attribute(&mut self, _: Resource<Delivery>, name: String) -> wasmtime::Result<Option<String>> {
-        Ok(self.input.call.event.attribute(&name))
+        Ok(self.input()?.call.event.attribute(&name))
     }
 
     fn subscription_id(&mut self, _: Resource<Delivery>) -> wasmtime::Result<String> {
-        Ok(self.input.call.subscription_id.as_ref().to_owned())
+        Ok(self.input()?.call.subscription_id.as_ref().to_owned())
     }
 
     fn destination(&mut self, _: Resource<Delivery>) -> wasmtime::Result<String> {
-        Ok(self.input.call.destination.as_ref().to_owned())
+        Ok(self.input()?.call.destination.as_ref().to_owned())
     }
 
     fn run(&mut self, _: Resource<Delivery>) -> wasmtime::Result<u32> {
-        Ok(self.input.call.run)
+        Ok(self.input()?.call.run)
     }
 
     fn now(&mut self, _: Resource<Delivery>) -> wasmtime::Result<u64> {
-        Ok(self.input.call.now_ms())
+        Ok(self.input()?.call.now_ms())
     }
 
     fn settings(&mut self, _: Resource<Delivery>) -> wasmtime::Result<String> {
-        Ok(self.input.settings.clone())
+        Ok(self.input()?.settings.clone())
     }
 
     fn settings_revision(&mut self, _: Resource<Delivery>) -> wasmtime::Result<u64> {
-        Ok(self.input.settings_revision)
+        Ok(self.input()?.settings_revision)
     }
 
     fn header(&mut self, _: Resource<Delivery>, name: String) -> wasmtime::Result<Option<String>> {
-        let value = self.draft().headers().get(name);
+        let value = self.draft()?.headers().get(name);
         Ok(value.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()))
     }
 
     fn headers(&mut self, _: Resource<Delivery>) -> wasmtime::Result<Vec<(String, String)>> {
-        let pairs = self.draft().headers().iter();
+        let pairs = self.draft()?.headers().iter();
         Ok(pairs
             .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
             .collect())
@@ -78,27 +78,31 @@ impl HostDelivery for Sandbox {
         name: String,
         value: String,
     ) -> wasmtime::Result<Result<(), HeaderError>> {
-        Ok(self.draft_mut().set_header(&name, &value).map_err(HeaderError::from))
+        let set = self.draft_mut()?.set_header(&name, &value);
+        if set == Err(request::HeaderError::TooLarge) {
+            self.reached(Reached::Headers);
+        }
+        Ok(set.map_err(HeaderError::from))
     }
 
     fn remove_header(&mut self, _: Resource<Delivery>, name: String) -> wasmtime::Result<Result<(), HeaderError>> {
-        Ok(self.draft_mut().remove_header(&name).map_err(HeaderError::from))
+        Ok(self.draft_mut()?.remove_header(&name).map_err(HeaderError::from))
     }
 
     fn body_size(&mut self, _: Resource<Delivery>) -> wasmtime::Result<u64> {
-        Ok(self.draft().body().len() as u64)
+        Ok(self.draft()?.body().len() as u64)
     }
 
     fn body(&mut self, _: Resource<Delivery>) -> wasmtime::Result<Vec<u8>> {
-        Ok(self.draft().body().to_vec())
+        Ok(self.draft()?.body().to_vec())
     }
 
     fn body_text(&mut self, _: Resource<Delivery>) -> wasmtime::Result<Option<String>> {
-        Ok(std::str::from_utf8(self.draft().body()).ok().map(str::to_owned))
+        Ok(std::str::from_utf8(self.draft()?.body()).ok().map(str::to_owned))
     }
 
     fn read_body(&mut self, _: Resource<Delivery>, offset: u64, len: u32) -> wasmtime::Result<Vec<u8>> {
-        let body = self.draft().body();
+        let body = self.draft()?.body();
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(body.len());
         let end = start.saturating_add(len as usize).min(body.len());
         Ok(body[start..end].to_vec())
@@ -123,18 +127,18 @@ impl HostDelivery for Sandbox {
     }
 
     fn json(&mut self, _: Resource<Delivery>, pointer: String) -> wasmtime::Result<Option<JsonValue>> {
-        Ok(self.json_at(&pointer))
+        self.json_at(&pointer)
     }
 
     fn json_many(&mut self, _: Resource<Delivery>, pointers: Vec<String>) -> wasmtime::Result<Vec<Option<JsonValue>>> {
-        let (count_max, bytes_max) = (self.plugin.limits.pointers_max, self.plugin.limits.json_bytes_max);
+        let (count_max, bytes_max) = (self.terms.limits.pointers_max, self.terms.limits.json_bytes_max);
         if pointers.len() > count_max {
             return Err(wasmtime::format_err!("json-many takes at most {count_max} pointers"));
         }
         let mut bytes = 0;
         let mut values = Vec::with_capacity(pointers.len());
         for pointer in &pointers {
-            let value = self.json_at(pointer);
+            let value = self.json_at(pointer)?;
             bytes += value.as_ref().map_or(0, text_bytes);
             if bytes > bytes_max {
                 return Err(wasmtime::format_err!("json-many answers at most {bytes_max} bytes"));
@@ -151,21 +155,21 @@ impl HostDelivery for Sandbox {
         value: String,
     ) -> wasmtime::Result<Result<(), EditError>> {
         let Some(pointer) = Pointer::parse(&pointer) else { return Ok(Err(EditError::BadPointer)) };
-        Ok(self.draft_mut().json_set(&pointer, value.as_bytes()).map_err(EditError::from))
+        Ok(self.draft_mut()?.json_set(&pointer, value.as_bytes()).map_err(EditError::from))
     }
 
     fn json_remove(&mut self, _: Resource<Delivery>, pointer: String) -> wasmtime::Result<Result<(), EditError>> {
         let Some(pointer) = Pointer::parse(&pointer) else { return Ok(Err(EditError::BadPointer)) };
-        Ok(self.draft_mut().json_remove(&pointer).map_err(EditError::from))
+        Ok(self.draft_mut()?.json_remove(&pointer).map_err(EditError::from))
     }
 
     fn json_merge(&mut self, _: Resource<Delivery>, patch: String) -> wasmtime::Result<Result<(), EditError>> {
         // Merging reads the document once for each member of the patch, and nothing interrupts the host meanwhile.
         let members = patch.bytes().filter(|&byte| byte == b':').count();
-        if members.saturating_mul(self.draft().body().len() + patch.len()) > MERGE_WORK_MAX {
+        if members.saturating_mul(self.draft()?.body().len() + patch.len()) > MERGE_WORK_MAX {
             return Ok(Err(EditError::TooLarge));
         }
-        Ok(self.draft_mut().json_merge(patch.as_bytes()).map_err(EditError::from))
+        Ok(self.draft_mut()?.json_merge(patch.as_bytes()).map_err(EditError::from))
     }
 
     fn drop(&mut self, _: Resource<Delivery>) -> wasmtime::Result<()> {
@@ -184,12 +188,13 @@ impl Call {
 impl Sandbox {
     /// Both or neither: a body with the content type of another would be worse than an error.
     fn replace_body(&mut self, body: Bytes, content_type: Option<&str>) -> wasmtime::Result<Result<(), EditError>> {
-        let mut draft = self.draft().clone();
+        let mut draft = self.draft()?.clone();
         if let Err(error) = draft.set_body(body) {
+            self.reached(Reached::Body);
             return Ok(Err(error.into()));
         }
         match content_type.map_or(Ok(()), |content_type| draft.set_header(CONTENT_TYPE, content_type)) {
-            Ok(()) => self.edited = Some(draft),
+            Ok(()) => self.replace_draft(draft),
             Err(request::HeaderError::TooLarge) => return Ok(Err(EditError::TooLarge)),
             // `edit-error` has no word for it.
             Err(error) => return Err(wasmtime::format_err!("{content_type:?} as content type: {error}")),
@@ -197,16 +202,19 @@ impl Sandbox {
         Ok(Ok(()))
     }
 
-    fn json_at(&self, pointer: &str) -> Option<JsonValue> {
-        let (kind, text) = self.draft().json(&Pointer::parse(pointer)?)?;
-        let text = std::str::from_utf8(text).expect("only UTF-8 is indexed, and values end at its boundaries");
-        Some(match kind {
-            Kind::Null => JsonValue::Null,
-            Kind::Boolean => JsonValue::Boolean(text == "true"),
-            Kind::Number => number(text),
-            Kind::Text => JsonValue::Text(decode(text)),
-            Kind::Array | Kind::Object => JsonValue::Composite(text.to_owned()),
-        })
+    fn json_at(&self, pointer: &str) -> wasmtime::Result<Option<JsonValue>> {
+        let draft = self.draft()?;
+        let found = Pointer::parse(pointer).and_then(|pointer| draft.json(&pointer));
+        Ok(found.map(|(kind, text)| {
+            let text = std::str::from_utf8(text).expect("only UTF-8 is indexed, and values end at its boundaries");
+            match kind {
+                Kind::Null => JsonValue::Null,
+                Kind::Boolean => JsonValue::Boolean(text == "true"),
+                Kind::Number => number(text),
+                Kind::Text => JsonValue::Text(decode(text)),
+                Kind::Array | Kind::Object => JsonValue::Composite(text.to_owned()),
+            }
+        }))
     }
 }
 

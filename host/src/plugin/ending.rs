@@ -5,9 +5,10 @@ use std::time::Duration;
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
+use super::Reached;
 use super::console::TooMuchPrinted;
 use super::contract::types::{self, Verdict};
-use super::sandbox::{OutOfTime, Sandbox};
+use super::sandbox::{OutOfTime, Refused, Sandbox};
 use super::text::clean;
 use crate::attempt::Lasting;
 
@@ -45,8 +46,14 @@ pub enum Ending {
     Cpu,
     /// It took longer than `time_max`.
     Time,
+    /// It called itself deeper than `stack_max` allows.
+    Stack,
+    /// Its tables would have been larger than `table_elements_max`.
+    Table,
     /// It asked for more memory than `memory_max` and could not do without.
     Memory,
+    /// The subscription's settings for it do not fit its schema.
+    Settings,
     /// There is no plugin of that name, or its file was refused.
     Missing,
     /// Too many other calls were going on.
@@ -57,7 +64,7 @@ pub enum Ending {
 
 impl Ending {
     /// All there are.
-    pub const ALL: [Ending; 16] = [
+    pub const ALL: [Ending; 19] = [
         Ending::Deliver,
         Ending::Drop,
         Ending::Postpone,
@@ -70,7 +77,10 @@ impl Ending {
         Ending::Output,
         Ending::Cpu,
         Ending::Time,
+        Ending::Stack,
+        Ending::Table,
         Ending::Memory,
+        Ending::Settings,
         Ending::Missing,
         Ending::Busy,
         Ending::Open,
@@ -92,7 +102,10 @@ impl Ending {
             Ending::Output => "output",
             Ending::Cpu => "cpu",
             Ending::Time => "time",
+            Ending::Stack => "stack",
+            Ending::Table => "table",
             Ending::Memory => "memory",
+            Ending::Settings => "settings",
             Ending::Missing => "missing",
             Ending::Busy => "busy",
             Ending::Open => "open",
@@ -119,6 +132,8 @@ pub struct PluginReport {
     pub ending: Ending,
     /// From asking for it to its end.
     pub duration: Duration,
+    /// Limits that it reached and went on.
+    pub reached: Vec<Reached>,
 }
 
 /// Why there is no verdict.
@@ -131,6 +146,11 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn new(ending: Ending, error: impl AsRef<str>) -> Failure {
         Failure { ending, error: clean(error.as_ref(), ERROR_BYTES_MAX) }
+    }
+
+    /// It took too long.
+    pub(super) fn late(time_max: Duration) -> Failure {
+        Failure::new(Ending::Time, format!("it took longer than time_max, {time_max:?}"))
     }
 
     /// What a plugin itself calls a failure.
@@ -147,11 +167,6 @@ impl Failure {
         Failure::new(Ending::Open, format!("it keeps failing and is not called, for {left:?} more"))
     }
 
-    /// It took too long.
-    pub(super) fn late(time_max: Duration) -> Failure {
-        Failure::new(Ending::Time, format!("it took longer than time_max, {time_max:?}"))
-    }
-
     /// Whether trying again may help: only the plugin itself can know that it will not.
     pub(super) fn lasting(&self) -> Lasting {
         if self.ending == Ending::Permanent { Lasting::Permanent } else { Lasting::Transient }
@@ -159,7 +174,7 @@ impl Failure {
 
     /// Finds out why a call broke off.
     pub(super) fn of(error: &wasmtime::Error, sandbox: &Sandbox) -> Failure {
-        let limits = &sandbox.plugin.limits;
+        let limits = &sandbox.terms.limits;
         if error.is::<OutOfTime>() {
             return Failure::new(Ending::Cpu, format!("it ran longer than cpu_max, {:?}", limits.cpu_max));
         }
@@ -170,9 +185,19 @@ impl Failure {
         if let Some(I32Exit(code)) = error.downcast_ref() {
             return Failure::new(Ending::Exit, with_printed(format!("it called exit({code})"), sandbox));
         }
-        if sandbox.limiter.refused {
-            let error = format!("it needs more than memory_max, {} bytes: {}", limits.memory_max, in_words(error));
-            return Failure::new(Ending::Memory, error);
+        match sandbox.limiter.refused {
+            Some(Refused::Memory) => {
+                let error = format!("it needs more than memory_max, {} bytes: {}", limits.memory_max, in_words(error));
+                return Failure::new(Ending::Memory, error);
+            }
+            Some(Refused::Table) => {
+                let (max, error) = (limits.table_elements_max, in_words(error));
+                return Failure::new(Ending::Table, format!("it needs more than table_elements_max, {max}: {error}"));
+            }
+            None => {}
+        }
+        if matches!(error.downcast_ref(), Some(Trap::StackOverflow)) {
+            return Failure::new(Ending::Stack, format!("it needs more stack than stack_max: {}", in_words(error)));
         }
         Failure::new(Ending::Trap, with_printed(in_words(error), sandbox))
     }

@@ -21,6 +21,8 @@ const TABLE_KEEP: usize = 64 << 10;
 /// A memory has at most 32-bit addresses.
 const MEMORY_MAX: u64 = 4 << 30;
 const PAGE: u64 = 64 << 10;
+/// For host functions that a plugin calls.
+const HOST_STACK: usize = 512 << 10;
 /// Bits of a mode.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
@@ -108,9 +110,8 @@ fn engine_config(config: &Config, allocator: Allocator, cache: Option<&wasmtime:
         .gc_support(false)
         .wasm_memory64(false)
         .wasm_relaxed_simd(false)
-        .max_wasm_stack(512 << 10)
-        // The difference is what host functions may use.
-        .async_stack_size(1 << 20)
+        .max_wasm_stack(config.stack_bytes_max)
+        .async_stack_size(config.stack_bytes_max.saturating_add(HOST_STACK))
         .memory_init_cow(true)
         // Images of JavaScript and Python guests are larger than the default's 16 MiB.
         .memory_guaranteed_dense_image_size(64 << 20)
@@ -132,18 +133,18 @@ fn engine_config(config: &Config, allocator: Allocator, cache: Option<&wasmtime:
 }
 
 fn pool(config: &Config, scan: Enabled, keep: usize) -> InstanceAllocationStrategy {
-    // One more, for the first instance of a plugin that is being loaded.
-    let calls = config.calls_max.max(1).saturating_add(1);
+    // Some may wait for their next delivery, and one is of a plugin that is being loaded.
+    let instances = config.calls_max.max(1).saturating_add(config.idle_max).saturating_add(1);
     let memory_max = usize::try_from(config.memory_max().clamp(PAGE, MEMORY_MAX)).unwrap_or(usize::MAX);
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(calls)
-        .total_stacks(calls)
+    pool.total_component_instances(instances)
+        .total_stacks(instances)
         // Measured: 3 core instances for Rust, 14 for Python; 2 tables; one memory.
-        .total_core_instances(calls.saturating_mul(32))
+        .total_core_instances(instances.saturating_mul(32))
         .max_core_instances_per_component(32)
-        .total_memories(calls.saturating_mul(2))
+        .total_memories(instances.saturating_mul(2))
         .max_memories_per_component(2)
-        .total_tables(calls.saturating_mul(8))
+        .total_tables(instances.saturating_mul(8))
         .max_tables_per_component(8)
         .max_tables_per_module(8)
         .max_memories_per_module(2)
@@ -151,7 +152,7 @@ fn pool(config: &Config, scan: Enabled, keep: usize) -> InstanceAllocationStrate
         .max_core_instance_size(1 << 20)
         .max_component_instance_size(2 << 20)
         .max_memory_size(memory_max)
-        .max_unused_warm_slots(calls)
+        .max_unused_warm_slots(instances)
         .linear_memory_keep_resident(keep)
         .table_keep_resident(keep.min(TABLE_KEEP))
         .decommit_batch_size(16)

@@ -2,37 +2,31 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
-use wasmtime::component::{Component, HasSelf, Linker};
-use wasmtime::{Engine, Module};
-use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime::Engine;
 
+use super::about::{About, Profile};
 use super::breaker::Breaker;
 use super::call::Slots;
-use super::contract::{self, PluginPre};
-use super::program::Program;
-use super::sandbox::Sandbox;
+use super::guest::{Compiled, Guest, Linkers};
 use super::shadow::Shadow;
 use super::stats::Stats;
-use super::status::{FILTER, RUN, Refusal, START, is_name};
+use super::status::{Refusal, is_name};
+use super::terms::Terms;
 use super::text::clean;
-use super::{Config, Limits};
+use super::{Config, Grant};
 
-/// Where a core module's imports come from.
-const PREVIEW_1: &str = "wasi_snapshot_preview1";
 /// Digits of the digest in a plugin's tag.
 const TAG_DIGITS: usize = 12;
 const ERROR_BYTES_MAX: usize = 1024;
-/// The first bytes of a core module and of a component.
-const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
-const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
 /// What a plugin may import: a package's interfaces (all, if the list is empty), and the version they are served in.
-const OFFERED: [(&str, &[&str], &str); 7] = [
+const OFFERED: [(&str, &[&str], &str); 8] = [
     ("weft:plugin", &["types", "log", "registry"], "0.1."),
     ("wasi:cli", &[], "0.2."),
     ("wasi:clocks", &[], "0.2."),
@@ -40,7 +34,10 @@ const OFFERED: [(&str, &[&str], &str); 7] = [
     ("wasi:io", &[], "0.2."),
     ("wasi:random", &[], "0.2."),
     ("wasi:sockets", &[], "0.2."),
+    ("wasi_snapshot_preview1", &[], ""),
 ];
+/// What it may import beside that if the operator grants it.
+const GRANTED: [(Grant, &str); 1] = [(Grant::State, "weft:plugin/state@0.1.")];
 
 /// A version of a plugin, ready to be called.
 pub(super) struct Loaded {
@@ -49,19 +46,14 @@ pub(super) struct Loaded {
     pub tag: String,
     /// SHA-256 of its content in hex.
     pub digest: String,
-    pub limits: Limits,
+    pub terms: Arc<Terms>,
     pub guest: Guest,
+    pub profile: Profile,
+    /// Deliveries that one instance may serve, if it may serve more than one.
+    pub reuse: Option<NonZeroU32>,
     pub stats: Stats,
     pub breaker: Breaker,
     pub shadow: Shadow,
-}
-
-/// The two ways to be a plugin.
-pub(super) enum Guest {
-    /// Exports the filter.
-    Component(PluginPre<Sandbox>),
-    /// Reads and prints JSON.
-    Program(Program),
 }
 
 /// A file's content, read whole: what is written to the file from now on does not matter.
@@ -97,14 +89,14 @@ impl Content {
 #[derive(Default)]
 pub(super) struct Findings {
     pub imports: Vec<String>,
+    pub about: About,
     pub compile: Duration,
 }
 
 /// Makes plugins of contents. It blocks, and takes seconds where plugins are large.
 pub(super) struct Loader {
     engine: Engine,
-    linker: Linker<Sandbox>,
-    module_linker: wasmtime::Linker<Sandbox>,
+    linkers: Linkers,
     config: Arc<Config>,
     slots: Arc<Slots>,
     compilers: rayon::ThreadPool,
@@ -115,15 +107,9 @@ pub(super) struct Loader {
 impl Loader {
     /// With everything linked that plugins may import.
     pub(super) fn new(engine: Engine, config: Arc<Config>, slots: Arc<Slots>) -> wasmtime::Result<Loader> {
-        let mut linker = Linker::new(&engine);
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-        contract::types::add_to_linker::<_, HasSelf<Sandbox>>(&mut linker, |sandbox| sandbox)?;
-        contract::log::add_to_linker::<_, HasSelf<Sandbox>>(&mut linker, |sandbox| sandbox)?;
-        contract::registry::add_to_linker::<_, HasSelf<Sandbox>>(&mut linker, |sandbox| sandbox)?;
-        let mut module_linker = wasmtime::Linker::new(&engine);
-        wasmtime_wasi::p1::add_to_linker_async(&mut module_linker, Sandbox::wasi)?;
+        let linkers = Linkers::new(engine.clone())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        Ok(Loader { engine, linker, module_linker, config, slots, compilers: compilers()?, runtime })
+        Ok(Loader { engine, linkers, config, slots, compilers: compilers()?, runtime })
     }
 
     /// Compiles, links, and has a first instance made: what cannot start would fail each of its deliveries.
@@ -135,70 +121,42 @@ impl Loader {
         if let Some(demanded) = pin.filter(|pin| !pin.eq_ignore_ascii_case(&content.digest)) {
             return Err(Refusal::OtherContent { demanded: demanded.clone(), found: content.digest.clone() });
         }
-        let plugin = Arc::new(Loaded {
+        let began = Instant::now();
+        let compiled = self.compilers.install(|| Compiled::new(&self.engine, &content.bytes));
+        findings.compile = began.elapsed();
+        let compiled = compiled?;
+        findings.imports = compiled.imports(&self.engine);
+        self.check_imports(name, &findings.imports)?;
+        let guest = self.linkers.link(&compiled)?;
+        let terms = Arc::new(Terms::new(name, &self.config, guest.kind()));
+        let about = self.runtime.block_on(self.slots.register(&guest, &terms))?;
+        findings.about = about.clone();
+        let profile = Profile::new(about).map_err(Refusal::Misdescribed)?;
+        Ok(Arc::new(Loaded {
             name: name.into(),
             tag: format!("{name}@{}", &content.digest[..TAG_DIGITS]),
             digest: content.digest.clone(),
-            limits: self.config.limits_of(name),
-            guest: self.guest(&content.bytes, findings)?,
+            terms,
+            guest,
+            reuse: self.config.reuse_of(name).filter(|_| profile.about.is_reusable),
+            profile,
             stats: Stats::new(),
             breaker: Breaker::new(self.config.breaking.clone()),
             shadow: Shadow::new(),
-        });
-        let first = self.runtime.block_on(self.slots.instantiate(&plugin));
-        first.map_err(|failure| Refusal::Lifeless(failure.error))?;
-        Ok(plugin)
+        }))
     }
 
-    fn guest(&self, content: &[u8], findings: &mut Findings) -> Result<Guest, Refusal> {
-        let began = Instant::now();
-        let invalid = |error: wasmtime::Error| Refusal::Invalid(in_words(&error));
-        if content.starts_with(CORE_MODULE) {
-            let module = self.compilers.install(|| Module::from_binary(&self.engine, content));
-            findings.compile = began.elapsed();
-            self.link_module(&module.map_err(invalid)?, findings)
-        } else if content.starts_with(COMPONENT) {
-            let component = self.compilers.install(|| Component::from_binary(&self.engine, content));
-            findings.compile = began.elapsed();
-            self.link(&component.map_err(invalid)?, findings)
-        } else {
-            Err(Refusal::NotWasm)
+    fn check_imports(&self, name: &str, imports: &[String]) -> Result<(), Refusal> {
+        let grant =
+            |import: &String| GRANTED.iter().find(|(_, track)| import.starts_with(track)).map(|(grant, _)| *grant);
+        let is_granted = |import: &String| grant(import).is_some_and(|grant| self.config.grants(name, grant));
+        let missing: Vec<_> =
+            imports.iter().filter(|import| !is_offered(import) && !is_granted(import)).cloned().collect();
+        if missing.is_empty() {
+            return Ok(());
         }
-    }
-
-    fn link_module(&self, module: &Module, findings: &mut Findings) -> Result<Guest, Refusal> {
-        findings.imports = module.imports().map(|import| import.module().to_owned()).collect();
-        findings.imports.dedup();
-        if module.get_export(START).is_none() {
-            return Err(Refusal::NoStart(module.exports().map(|export| export.name().to_owned()).collect()));
-        }
-        let others = module.imports().filter(|import| import.module() != PREVIEW_1);
-        let missing: Vec<_> = others.map(|import| format!("{}.{}", import.module(), import.name())).collect();
-        if !missing.is_empty() {
-            return Err(Refusal::NotOffered(missing));
-        }
-        let linked = self.module_linker.instantiate_pre(module);
-        Ok(Guest::Program(Program::Module(linked.map_err(|error| Refusal::Unfit(in_words(&error)))?)))
-    }
-
-    fn link(&self, component: &Component, findings: &mut Findings) -> Result<Guest, Refusal> {
-        let shape = component.component_type();
-        findings.imports = shape.imports(&self.engine).map(|(name, _)| name.to_owned()).collect();
-        let exports = |name| component.get_export_index(None, name).is_some();
-        if !exports(FILTER) && !exports(RUN) {
-            return Err(Refusal::NoFilter(shape.exports(&self.engine).map(|(name, _)| name.to_owned()).collect()));
-        }
-        let missing: Vec<_> = findings.imports.iter().filter(|name| !is_offered(name)).cloned().collect();
-        if !missing.is_empty() {
-            return Err(Refusal::NotOffered(missing));
-        }
-        let linked = self.linker.instantiate_pre(component);
-        let guest = if exports(FILTER) {
-            linked.and_then(PluginPre::new).map(Guest::Component)
-        } else {
-            linked.and_then(CommandPre::new).map(|pre| Guest::Program(Program::Command(pre)))
-        };
-        guest.map_err(|error| Refusal::Unfit(in_words(&error)))
+        let could_be = missing.iter().all(|import| grant(import).is_some());
+        Err(if could_be { Refusal::NotGranted(missing) } else { Refusal::NotOffered(missing) })
     }
 }
 
@@ -219,13 +177,13 @@ fn compilers() -> wasmtime::Result<rayon::ThreadPool> {
 }
 
 fn is_offered(import: &str) -> bool {
-    let Some((path, version)) = import.split_once('@') else { return false };
-    let Some((package, interface)) = path.split_once('/') else { return false };
+    let (path, version) = import.split_once('@').unwrap_or((import, ""));
+    let (package, interface) = path.split_once('/').unwrap_or((path, ""));
     OFFERED.iter().any(|(offered, interfaces, track)| {
         package == *offered && version.starts_with(track) && (interfaces.is_empty() || interfaces.contains(&interface))
     })
 }
 
-fn in_words(error: &wasmtime::Error) -> String {
+pub(super) fn in_words(error: &wasmtime::Error) -> String {
     clean(&format!("{error:#}"), ERROR_BYTES_MAX)
 }

@@ -59,6 +59,11 @@ impl Log {
         }
     }
 
+    /// Whether something was left out.
+    pub(super) fn is_cut(&self) -> bool {
+        self.dropped > 0
+    }
+
     /// Says so if something was left out.
     pub(super) fn finish(&self, origin: Origin<'_>) {
         let Origin { plugin, delivery } = origin;
@@ -95,7 +100,9 @@ impl log::Host for Sandbox {
         for (name, value) in fields {
             line.extend([" ", &name, "=", &value]);
         }
-        let origin = Origin { plugin: &self.plugin.name, delivery: &self.input.call.event.id };
+        // A plugin may also log while it registers itself.
+        let delivery = self.input().map(|input| input.call.event.id.clone()).unwrap_or_default();
+        let origin = Origin { plugin: &self.terms.name, delivery: &delivery };
         self.log.write(origin, level, &line);
         Ok(())
     }

@@ -43,7 +43,8 @@ impl Program {
             Some(I32Exit(0)) => {}
             Some(_) | None => ended?,
         }
-        Ok(read(store.data_mut()))
+        let output = store.data_mut().answer();
+        Ok(read(&output, store.data_mut().draft_mut()?))
     }
 
     /// Makes an instance, and runs nothing but what runs by itself.
@@ -148,19 +149,18 @@ enum Word {
 }
 
 /// Reads the answer and makes the edits in it. Printing nothing delivers as is.
-fn read(sandbox: &mut Sandbox) -> Result<Verdict, Failure> {
-    let output = sandbox.answer();
+fn read(output: &[u8], draft: &mut Draft) -> Result<Verdict, Failure> {
     if output.trim_ascii().is_empty() {
         return Ok(Verdict::Deliver);
     }
-    let answer: Answer<'_> = serde_json::from_slice(&output).map_err(|error| {
-        let shown = clean(&lossy(&output), SHOWN_BYTES_MAX);
+    let answer: Answer<'_> = serde_json::from_slice(output).map_err(|error| {
+        let shown = clean(&lossy(output), SHOWN_BYTES_MAX);
         wrong(format!("its answer is not as the contract says: {error}; it is: {shown}"))
     })?;
     let reason = answer.reason.clone().unwrap_or_default();
     match answer.verdict {
         Word::Deliver => {
-            edit(sandbox.draft_mut(), &answer)?;
+            edit(draft, &answer)?;
             Ok(Verdict::Deliver)
         }
         Word::Drop => Ok(Verdict::Drop(reason)),

@@ -1,36 +1,68 @@
-//! What the host offers a plugin that registers itself. Linked, so that plugins which export `about` load; nothing calls
-//! `about` yet, and without its argument none of this can be reached.
+//! What the host offers a plugin that registers itself: it fills in [`About`]. Only while `register` runs is there anything
+//! to fill in.
 
 use wasmtime::component::Resource;
 
+use super::about::About;
 use super::contract::registry::{Host, HostRegistration};
+use super::pattern::Pattern;
 use super::sandbox::Sandbox;
+use super::text::clean;
+use crate::json::Index;
 
-/// A plugin's own entry, while `register` runs.
+/// A plugin's own entry, while `register` runs. There is nothing in it: what it stands for is in the [`Sandbox`].
 #[expect(unreachable_pub, reason = "the bindings re-export it, inside a private module")]
 pub struct Registration;
 
-fn closed<T>() -> wasmtime::Result<T> {
-    Err(wasmtime::Error::msg("registration is not open"))
+const VERSION_BYTES_MAX: usize = 64;
+const SUMMARY_BYTES_MAX: usize = 256;
+const ACCEPTS_MAX: usize = 64;
+const SCHEMA_BYTES_MAX: usize = 64 * 1024;
+
+impl Sandbox {
+    fn about(&mut self) -> wasmtime::Result<&mut About> {
+        self.about.as_mut().ok_or_else(|| wasmtime::Error::msg("registration is not open"))
+    }
 }
 
 impl Host for Sandbox {}
 
 impl HostRegistration for Sandbox {
-    fn describe(&mut self, _: Resource<Registration>, _: String, _: String) -> wasmtime::Result<()> {
-        closed()
+    fn describe(&mut self, _: Resource<Registration>, version: String, summary: String) -> wasmtime::Result<()> {
+        let about = self.about()?;
+        about.version = clean(&version, VERSION_BYTES_MAX);
+        about.summary = clean(&summary, SUMMARY_BYTES_MAX);
+        Ok(())
     }
 
-    fn accept(&mut self, _: Resource<Registration>, _: String) -> wasmtime::Result<Result<(), String>> {
-        closed()
+    fn accept(&mut self, _: Resource<Registration>, event_type: String) -> wasmtime::Result<Result<(), String>> {
+        let about = self.about()?;
+        if about.accepts.len() >= ACCEPTS_MAX {
+            return Ok(Err(format!("at most {ACCEPTS_MAX} event types can be accepted one by one")));
+        }
+        if let Err(error) = Pattern::parse(&event_type) {
+            return Ok(Err(error));
+        }
+        about.accepts.push(event_type);
+        Ok(Ok(()))
     }
 
-    fn settings_schema(&mut self, _: Resource<Registration>, _: String) -> wasmtime::Result<Result<(), String>> {
-        closed()
+    fn settings_schema(&mut self, _: Resource<Registration>, schema: String) -> wasmtime::Result<Result<(), String>> {
+        let about = self.about()?;
+        if schema.len() > SCHEMA_BYTES_MAX {
+            return Ok(Err(format!("a schema has at most {SCHEMA_BYTES_MAX} bytes")));
+        }
+        // Whether it is a schema is found out later, where there is more stack.
+        if let Err(error) = Index::build(schema.as_bytes()) {
+            return Ok(Err(format!("the schema is not JSON: {error}")));
+        }
+        about.settings_schema = Some(schema);
+        Ok(Ok(()))
     }
 
-    fn reusable(&mut self, _: Resource<Registration>, _: bool) -> wasmtime::Result<()> {
-        closed()
+    fn reusable(&mut self, _: Resource<Registration>, yes: bool) -> wasmtime::Result<()> {
+        self.about()?.is_reusable = yes;
+        Ok(())
     }
 
     fn drop(&mut self, _: Resource<Registration>) -> wasmtime::Result<()> {

@@ -1,21 +1,21 @@
 //! All that one call can touch: the data of its store.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
 
-use bytes::Bytes;
 use wasmtime::{ResourceLimiter, StoreContextMut, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView};
 
+use super::about::About;
 use super::console::{Beyond, Console, Stream};
 use super::engine::TICK;
-use super::load::{Guest, Loaded};
 use super::log::{Log, Origin};
 use super::program;
-use super::{Call, Limits};
-use crate::event::{BodyForm, Notification};
+use super::terms::{Access, Kind, Terms};
+use super::withheld::{self, Now};
+use super::{Call, Limits, Reached};
 use crate::request::Draft;
 
 /// Random bytes per request of a plugin.
@@ -33,30 +33,29 @@ pub(super) struct Input {
     pub settings_revision: u64,
 }
 
-impl Input {
-    /// For an instance that is made to see whether it can be.
-    pub(super) fn none() -> Input {
-        let nothing = Notification::parse(Bytes::from_static(b"{}"), BodyForm::Verbatim, String::new);
-        let event = Arc::new(nothing.expect("this is JSON").event);
-        let call = Call {
-            event: Arc::clone(&event),
-            subscription_id: "".into(),
-            destination: "".into(),
-            run: 0,
-            now: SystemTime::UNIX_EPOCH,
-        };
-        Input { call: call.into(), draft: Draft::new(event, 0), settings: "{}".to_owned(), settings_revision: 0 }
-    }
+/// What a call leaves.
+pub(super) struct Ended {
+    /// The draft as it was.
+    pub before: Draft,
+    /// And as it was edited.
+    pub edited: Option<Draft>,
+    /// Limits that it reached and went on.
+    pub reached: Vec<Reached>,
 }
 
 /// The data of a store.
 pub(super) struct Sandbox {
-    pub input: Input,
+    /// The delivery, while there is one: not while the plugin registers itself, nor between two calls.
+    input: Option<Input>,
     /// The draft with this plugin's edits, from the first of them on.
-    pub edited: Option<Draft>,
-    pub plugin: Arc<Loaded>,
+    edited: Option<Draft>,
+    pub terms: Arc<Terms>,
+    /// What it says about itself, while it is asked.
+    pub about: Option<About>,
     pub limiter: Limiter,
     pub log: Log,
+    /// Limits that the call reached and went on.
+    reached: Vec<Reached>,
     ticks_left: u128,
     /// Made when first used: most plugins import WASI and few call it.
     wasi: Option<Box<Wasi>>,
@@ -66,6 +65,8 @@ struct Wasi {
     /// Serves both previews.
     ctx: WasiP1Ctx,
     console: Arc<Mutex<Console>>,
+    /// For the clock of a plugin that was not granted one.
+    now: Now,
     /// Standard output of a program; what a component prints there goes to the console.
     answer: Option<Arc<Mutex<Console>>>,
 }
@@ -76,18 +77,57 @@ struct Wasi {
 pub(super) struct OutOfTime;
 
 impl Sandbox {
-    /// Holds one call to the plugin's limits.
-    pub(super) fn new(plugin: &Arc<Loaded>, input: Input) -> Sandbox {
-        let limits = &plugin.limits;
+    /// With nothing to decide on yet.
+    pub(super) fn new(terms: &Arc<Terms>) -> Sandbox {
+        let limits = &terms.limits;
         Sandbox {
             log: Log::new(limits),
             edited: None,
             limiter: Limiter::new(limits),
-            ticks_left: limits.cpu_max.as_millis() / TICK.as_millis(),
+            ticks_left: ticks(limits),
             wasi: None,
-            plugin: Arc::clone(plugin),
-            input,
+            input: None,
+            terms: Arc::clone(terms),
+            about: None,
+            reached: Vec::new(),
         }
+    }
+
+    /// Holds the next call to the plugin's limits. Nothing of the one before is left.
+    pub(super) fn begin(&mut self, input: Input) {
+        let limits = &self.terms.limits;
+        self.log = Log::new(limits);
+        self.ticks_left = ticks(limits);
+        self.limiter.refused = None;
+        if let Some(wasi) = &self.wasi {
+            wasi.now.store(input.call.now_ms(), Ordering::Relaxed);
+        }
+        self.input = Some(input);
+    }
+
+    /// Notes that a limit was reached.
+    pub(super) fn reached(&mut self, limit: Reached) {
+        if !self.reached.contains(&limit) {
+            self.reached.push(limit);
+        }
+    }
+
+    /// Ends the call: what it printed is logged.
+    pub(super) fn end(&mut self) -> Ended {
+        let input = self.input.take().expect("a call that ends has begun");
+        let printed = self.wasi.as_ref().map(|wasi| Console::lock(&wasi.console).take()).unwrap_or_default();
+        let origin = Origin { plugin: &self.terms.name, delivery: &input.call.event.id };
+        self.log.printed(origin, &String::from_utf8_lossy(&printed));
+        self.log.finish(origin);
+        if self.log.is_cut() {
+            self.reached(Reached::Log);
+        }
+        Ended { before: input.draft, edited: self.edited.take(), reached: std::mem::take(&mut self.reached) }
+    }
+
+    /// What the plugin is asked about.
+    pub(super) fn input(&self) -> wasmtime::Result<&Input> {
+        self.input.as_ref().ok_or_else(|| wasmtime::Error::msg("there is no delivery now"))
     }
 
     /// Counts one tick of running time. Giving way through Tokio puts the call behind all that waits; the plain
@@ -99,13 +139,19 @@ impl Sandbox {
     }
 
     /// The draft as the plugin sees it.
-    pub(super) fn draft(&self) -> &Draft {
-        self.edited.as_ref().unwrap_or(&self.input.draft)
+    pub(super) fn draft(&self) -> wasmtime::Result<&Draft> {
+        self.edited.as_ref().map_or_else(|| self.input().map(|input| &input.draft), Ok)
     }
 
     /// The draft to edit.
-    pub(super) fn draft_mut(&mut self) -> &mut Draft {
-        self.edited.get_or_insert_with(|| self.input.draft.clone())
+    pub(super) fn draft_mut(&mut self) -> wasmtime::Result<&mut Draft> {
+        let input = self.input.as_ref().ok_or_else(|| wasmtime::Error::msg("there is no delivery now"))?;
+        Ok(self.edited.get_or_insert_with(|| input.draft.clone()))
+    }
+
+    /// Takes this for the edited draft.
+    pub(super) fn replace_draft(&mut self, draft: Draft) {
+        self.edited = Some(draft);
     }
 
     /// What the plugin printed.
@@ -121,17 +167,13 @@ impl Sandbox {
 
     /// Preview 1, and preview 2 on top of it.
     pub(super) fn wasi(&mut self) -> &mut WasiP1Ctx {
-        let (plugin, input) = (&self.plugin, &self.input);
-        &mut self.wasi.get_or_insert_with(|| Box::new(Wasi::new(plugin, input))).ctx
+        let (terms, input) = (&self.terms, self.input.as_ref());
+        &mut self.wasi.get_or_insert_with(|| Box::new(Wasi::new(terms, input))).ctx
     }
+}
 
-    /// Writes what is left for the log. Call it once, at the end.
-    pub(super) fn flush_log(&mut self) {
-        let printed = self.printed();
-        let origin = Origin { plugin: &self.plugin.name, delivery: &self.input.call.event.id };
-        self.log.printed(origin, &printed);
-        self.log.finish(origin);
-    }
+fn ticks(limits: &Limits) -> u128 {
+    limits.cpu_max.as_millis() / TICK.as_millis()
 }
 
 impl WasiView for Sandbox {
@@ -141,10 +183,11 @@ impl WasiView for Sandbox {
 }
 
 impl Wasi {
-    /// No files, no network, no environment. What a component prints is kept for the log; a program reads the delivery
+    /// No files, no network, and of the environment only what was granted. What a component prints is kept for the log; a program reads the delivery
     /// and prints its answer.
-    fn new(plugin: &Loaded, input: &Input) -> Wasi {
-        let console = Console::new(plugin.limits.log_bytes_max, Beyond::Forgotten);
+    fn new(terms: &Terms, input: Option<&Input>) -> Wasi {
+        let now = Now::new(input.map_or(0, |input| input.call.now_ms()).into());
+        let console = Console::new(terms.limits.log_bytes_max, Beyond::Forgotten);
         let mut builder = WasiCtxBuilder::new();
         builder
             .allow_tcp(false)
@@ -154,21 +197,30 @@ impl Wasi {
             .max_random_size(RANDOM_BYTES_MAX)
             .stdout(Stream::to(&console))
             .stderr(Stream::to(&console));
-        let answer = match &plugin.guest {
-            Guest::Component(_) => None,
-            Guest::Program(_) => {
-                let answer = Console::new(plugin.limits.output_bytes_max, Beyond::Fatal);
+        let answer = match terms.kind {
+            Kind::Component => None,
+            Kind::Program => {
+                let answer = Console::new(terms.limits.output_bytes_max, Beyond::Fatal);
                 // Runtimes of some languages stumble over a program without a name.
                 builder
-                    .arg(&plugin.name)
-                    .stdin(MemoryInputPipe::new(program::document(input)))
+                    .arg(&terms.name)
+                    .stdin(MemoryInputPipe::new(input.map(program::document).unwrap_or_default()))
                     .stdout(Stream::to(&answer));
                 Some(answer)
             }
         };
+        if terms.clock == Access::Withheld {
+            withheld::clock(&mut builder, &now);
+        }
+        if terms.random == Access::Withheld {
+            withheld::random(&mut builder, input.map_or("", |input| &input.call.event.id), &terms.name);
+        }
+        for variable in &terms.env {
+            builder.env(&variable.name, &variable.value);
+        }
         let mut ctx = builder.build_p1();
-        ctx.ctx().table.set_max_capacity(plugin.limits.handles_max);
-        Wasi { ctx, console, answer }
+        ctx.ctx().table.set_max_capacity(terms.limits.handles_max);
+        Wasi { ctx, console, now, answer }
     }
 }
 
@@ -177,8 +229,15 @@ pub(super) struct Limiter {
     limits: StoreLimits,
     /// Bytes of memory granted.
     pub memory: u64,
-    /// Whether more memory was asked for than there may be.
-    pub refused: bool,
+    /// Of what there was asked for more than there may be, the last time.
+    pub refused: Option<Refused>,
+}
+
+/// What was not granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    Memory,
+    Table,
 }
 
 impl Limiter {
@@ -190,11 +249,13 @@ impl Limiter {
             .tables(8)
             .memories(2)
             .build();
-        Limiter { limits, memory: 0, refused: false }
+        Limiter { limits, memory: 0, refused: None }
     }
 
-    fn note(&mut self, granted: wasmtime::Result<bool>) -> wasmtime::Result<bool> {
-        self.refused |= !matches!(granted, Ok(true));
+    fn note(&mut self, what: Refused, granted: wasmtime::Result<bool>) -> wasmtime::Result<bool> {
+        if !matches!(granted, Ok(true)) {
+            self.refused = Some(what);
+        }
         granted
     }
 }
@@ -205,21 +266,21 @@ impl ResourceLimiter for Limiter {
         if matches!(granted, Ok(true)) {
             self.memory += desired.saturating_sub(current) as u64;
         }
-        self.note(granted)
+        self.note(Refused::Memory, granted)
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.refused = true;
+        self.refused = Some(Refused::Memory);
         self.limits.memory_grow_failed(error)
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         let granted = self.limits.table_growing(current, desired, maximum);
-        self.note(granted)
+        self.note(Refused::Table, granted)
     }
 
     fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.refused = true;
+        self.refused = Some(Refused::Table);
         self.limits.table_grow_failed(error)
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::call::Slots;
+use super::call::{Called, Slots};
 use super::difference::changes;
 use super::load::Loaded;
 use super::sandbox::Input;
@@ -132,7 +132,7 @@ impl Shadows {
 async fn run(slots: &Slots, version: &Arc<Loaded>, input: Input) -> Ending {
     let (began, before) = (Instant::now(), input.draft.clone());
     let Ok(pass) = version.breaker.enter(began) else { return Ending::Open };
-    let (answer, after) = slots.call(version, input).await;
+    let Called { answer, draft: after, .. } = slots.call(version, input).await;
     let ending = Ending::of(&answer);
     pass.ended(ending, Instant::now());
     version.shadow.stats.ended(ending, began.elapsed());

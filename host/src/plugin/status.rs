@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use super::{BreakerState, Shadowed, Usage};
+use super::{About, BreakerState, Shadowed, Usage};
 
 const NAME_BYTES_MAX: usize = 64;
 /// What a component that is a plugin exports.
@@ -30,6 +30,8 @@ pub struct Status {
     pub rejected: Option<Rejected>,
     /// The interfaces it imports, which say what it may use.
     pub imports: Vec<String>,
+    /// What it says about itself.
+    pub about: About,
     /// How long compiling took; next to nothing if the result was in the cache.
     pub compile: Duration,
     /// Since when it is in this state.
@@ -53,6 +55,7 @@ impl Status {
             state: State::Waiting,
             rejected: None,
             imports: Vec::new(),
+            about: About::default(),
             compile: Duration::ZERO,
             since: SystemTime::now(),
             usage: None,
@@ -124,13 +127,19 @@ pub enum Refusal {
     /// A core module that is no program.
     #[error("a core module without {START}: neither a component nor a WASI program; it exports {}", list(.0))]
     NoStart(Vec<String>),
+    /// It imports what the operator could grant, and did not.
+    #[error("imports what it was not granted: {}; grants stand under [plugins.named] in weft.toml", list(.0))]
+    NotGranted(Vec<String>),
     /// It imports what is not offered.
     #[error("imports what is not offered: {}", list(.0))]
     NotOffered(Vec<String>),
     /// It imports or exports the right names with the wrong types.
     #[error("does not fit the contract: {0}")]
     Unfit(String),
-    /// It cannot even be instantiated within its limits.
+    /// What it registered cannot be used.
+    #[error("what it registers is not right: {0}")]
+    Misdescribed(String),
+    /// It cannot even be instantiated within its limits, or its `register` fails.
     #[error("fails before its first call: {0}")]
     Lifeless(String),
 }

@@ -9,6 +9,8 @@ use crate::event::{BodyForm, Notification};
 
 mod breaking;
 mod conformance;
+mod described;
+mod granted;
 mod program;
 mod shadowing;
 mod watching;
@@ -209,8 +211,11 @@ async fn a_trap_says_what_and_where() {
     assert_eq!((ending, lasting), (Ending::Trap, Lasting::Transient));
     assert_eq!(error, "wasm trap: wasm `unreachable` instruction executed in crash");
     let (ending, error, _) = failure(Fixture::of(&["recursion"]), "recursion").await;
-    assert_eq!(ending, Ending::Trap);
-    assert_eq!(error, "wasm trap: call stack exhausted in deeper < deeper < deeper");
+    assert_eq!(ending, Ending::Stack);
+    assert_eq!(
+        error,
+        "it needs more stack than stack_max: wasm trap: call stack exhausted in deeper < deeper < deeper"
+    );
 }
 
 #[tokio::test]

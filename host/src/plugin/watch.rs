@@ -194,7 +194,7 @@ impl Watcher {
         }
         let mut findings = Findings::default();
         let loaded = self.loader.load(name, &content, &mut findings);
-        (status.imports, status.compile) = (findings.imports, findings.compile);
+        (status.imports, status.about, status.compile) = (findings.imports, findings.about, findings.compile);
         match loaded {
             Ok(version) => self.shelf.take(Status { state: State::Ready, ..status }, version),
             Err(why) => self.shelf.refuse(status, why),

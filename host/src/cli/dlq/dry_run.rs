@@ -19,7 +19,7 @@ use crate::request::Draft;
 use crate::subscription::{Endpoint, Mode, OnError, PluginUse};
 
 #[derive(Debug, clap::Args)]
-pub(super) struct DryRun {
+pub(in crate::cli) struct DryRun {
     /// Replay nothing: show what the plugin of --plugin would do with each.
     #[arg(long, requires = "plugin")]
     dry_run: bool,

@@ -22,7 +22,9 @@ fn in_shadow(names: &[&str]) -> Vec<PluginUse> {
 
 #[tokio::test]
 async fn a_shadow_changes_nothing_and_says_what_it_would_have() {
-    let plugins = Fixture::of(&["header", "drop", "trap", "deliver"]).load().await;
+    // A quarter of the places is for shadows, and all of these run at once.
+    let fixture = Fixture::of(&["header", "drop", "trap", "deliver"]).with(|config| config.calls_max = 64);
+    let plugins = fixture.load().await;
     let steps = [in_shadow(&["drop", "header", "trap", "absent"]), chain(&["deliver"], OnError::Retry)].concat();
     for _ in 0..2 {
         let (decision, endings) = run_with(&plugins, &steps).await;

@@ -1,0 +1,150 @@
+//! What a plugin's file is inside: a component or a program, and how each is compiled, linked and asked.
+
+use wasmtime::component::{Component, HasSelf, Linker, Resource};
+use wasmtime::{Engine, Module, Store};
+use wasmtime_wasi::p2::bindings::CommandPre;
+
+use super::contract::types::Verdict;
+use super::contract::{self, Full, Plugin, PluginPre};
+use super::ending::{Ending, Failure};
+use super::load::in_words;
+use super::program::Program;
+use super::sandbox::Sandbox;
+use super::status::{FILTER, RUN, Refusal, START};
+use super::terms::Kind;
+
+/// What a component exports that registers itself.
+const ABOUT: &str = "weft:plugin/about@0.1.0";
+/// The first bytes of a core module and of a component.
+const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
+const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+/// The two ways to be a plugin.
+pub(super) enum Guest {
+    /// Exports the filter.
+    Component(PluginPre<Sandbox>),
+    /// Reads and prints JSON.
+    Program(Program),
+}
+
+impl Guest {
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Guest::Component(_) => Kind::Component,
+            Guest::Program(_) => Kind::Program,
+        }
+    }
+
+    /// Makes a first instance and asks it what it is.
+    pub(super) async fn register(&self, store: &mut Store<Sandbox>) -> wasmtime::Result<Result<(), Refusal>> {
+        let pre = match self {
+            Guest::Component(pre) => pre.instance_pre(),
+            Guest::Program(program) => return program.instantiate(store).await.map(Ok),
+        };
+        let instance = pre.instantiate_async(&mut *store).await?;
+        if let Err(error) = Plugin::new(&mut *store, &instance) {
+            return Ok(Err(Refusal::Unfit(in_words(&error))));
+        }
+        if pre.component().get_export_index(None, ABOUT).is_none() {
+            return Ok(Ok(()));
+        }
+        let described = match Full::new(&mut *store, &instance) {
+            Ok(described) => described,
+            Err(error) => return Ok(Err(Refusal::Unfit(in_words(&error)))),
+        };
+        // There is one registration in a store, so its number says nothing.
+        let said = described.weft_plugin_about().call_register(store, Resource::new_own(0)).await?;
+        Ok(said.map_err(|error| Refusal::Lifeless(Failure::new(Ending::Permanent, error).error)))
+    }
+}
+
+/// Asks the filter of an instance.
+pub(super) async fn handle(plugin: &Plugin, store: &mut Store<Sandbox>) -> wasmtime::Result<Result<Verdict, Failure>> {
+    // There is one delivery in a store, so its number says nothing.
+    let said = plugin.weft_plugin_filter().call_handle(store, Resource::new_own(0)).await?;
+    Ok(said.map_err(Failure::said))
+}
+
+/// What a file's content was compiled to.
+pub(super) enum Compiled {
+    Module(Module),
+    Component(Component),
+}
+
+impl Compiled {
+    pub(super) fn new(engine: &Engine, content: &[u8]) -> Result<Compiled, Refusal> {
+        let compiled = if content.starts_with(CORE_MODULE) {
+            Module::from_binary(engine, content).map(Compiled::Module)
+        } else if content.starts_with(COMPONENT) {
+            Component::from_binary(engine, content).map(Compiled::Component)
+        } else {
+            return Err(Refusal::NotWasm);
+        };
+        compiled.map_err(|error| Refusal::Invalid(in_words(&error)))
+    }
+
+    /// The interfaces it imports; of a core module, the modules.
+    pub(super) fn imports(&self, engine: &Engine) -> Vec<String> {
+        match self {
+            Compiled::Module(module) => {
+                let mut modules: Vec<_> = module.imports().map(|import| import.module().to_owned()).collect();
+                modules.dedup();
+                modules
+            }
+            Compiled::Component(component) => {
+                component.component_type().imports(engine).map(|(name, _)| name.to_owned()).collect()
+            }
+        }
+    }
+}
+
+/// Everything that plugins may import.
+pub(super) struct Linkers {
+    engine: Engine,
+    components: Linker<Sandbox>,
+    modules: wasmtime::Linker<Sandbox>,
+}
+
+impl Linkers {
+    pub(super) fn new(engine: Engine) -> wasmtime::Result<Linkers> {
+        let mut components = Linker::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut components)?;
+        contract::types::add_to_linker::<_, HasSelf<Sandbox>>(&mut components, |sandbox| sandbox)?;
+        contract::log::add_to_linker::<_, HasSelf<Sandbox>>(&mut components, |sandbox| sandbox)?;
+        contract::registry::add_to_linker::<_, HasSelf<Sandbox>>(&mut components, |sandbox| sandbox)?;
+        contract::state::add_to_linker::<_, HasSelf<Sandbox>>(&mut components, |sandbox| sandbox)?;
+        let mut modules = wasmtime::Linker::new(&engine);
+        wasmtime_wasi::p1::add_to_linker_async(&mut modules, Sandbox::wasi)?;
+        Ok(Linkers { engine, components, modules })
+    }
+
+    /// Gives it what it imports.
+    pub(super) fn link(&self, compiled: &Compiled) -> Result<Guest, Refusal> {
+        match compiled {
+            Compiled::Module(module) => self.link_module(module),
+            Compiled::Component(component) => self.link_component(component),
+        }
+    }
+
+    fn link_module(&self, module: &Module) -> Result<Guest, Refusal> {
+        if module.get_export(START).is_none() {
+            return Err(Refusal::NoStart(module.exports().map(|export| export.name().to_owned()).collect()));
+        }
+        let linked = self.modules.instantiate_pre(module);
+        Ok(Guest::Program(Program::Module(linked.map_err(|error| Refusal::Unfit(in_words(&error)))?)))
+    }
+
+    fn link_component(&self, component: &Component) -> Result<Guest, Refusal> {
+        let exports = |name| component.get_export_index(None, name).is_some();
+        let linked = || self.components.instantiate_pre(component);
+        let guest = if exports(FILTER) {
+            linked().and_then(PluginPre::new).map(Guest::Component)
+        } else if exports(RUN) {
+            linked().and_then(CommandPre::new).map(|pre| Guest::Program(Program::Command(pre)))
+        } else {
+            let exports = component.component_type();
+            return Err(Refusal::NoFilter(exports.exports(&self.engine).map(|(name, _)| name.to_owned()).collect()));
+        };
+        guest.map_err(|error| Refusal::Unfit(in_words(&error)))
+    }
+}

@@ -1,0 +1,182 @@
+//! Instances that serve more than one delivery, for plugins that say they can and operators who let them. One serves
+//! deliveries of one tenant only: what it remembers is never another's.
+
+use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use wasmtime::Store;
+
+use super::Call;
+use super::contract::Plugin;
+use super::contract::types::Verdict;
+use super::ending::Failure;
+use super::guest::{self, Guest};
+use super::sandbox::{Ended, Input, Sandbox};
+use super::terms::Terms;
+
+/// No instance is used for longer, so that what it holds on to is given back some time.
+const AGE_MAX: Duration = Duration::from_secs(60);
+
+/// Whose deliveries an instance serves.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Tenant {
+    /// The event says whose it is.
+    Named(String),
+    /// It does not: then each subscription is a tenant of its own.
+    Subscription(Arc<str>),
+}
+
+impl Tenant {
+    /// `tenantId` of the event, or else the subscription.
+    pub(super) fn of(call: &Call) -> Tenant {
+        let named = call.event.attribute("tenant").filter(|tenant| !tenant.is_empty());
+        named.map_or_else(|| Tenant::Subscription(Arc::clone(&call.subscription_id)), Tenant::Named)
+    }
+}
+
+/// An instance with its store, made when first called.
+pub(super) struct Instance {
+    store: Store<Sandbox>,
+    plugin: Option<Plugin>,
+    calls: u32,
+    made: Instant,
+}
+
+impl Instance {
+    pub(super) fn new(store: Store<Sandbox>) -> Instance {
+        Instance { store, plugin: None, calls: 0, made: Instant::now() }
+    }
+
+    /// Gives it a delivery.
+    pub(super) fn begin(&mut self, input: Input) {
+        self.store.data_mut().begin(input);
+        self.store.set_epoch_deadline(1);
+        self.calls += 1;
+    }
+
+    /// Asks it what becomes of the delivery.
+    pub(super) async fn call(&mut self, guest: &Guest) -> wasmtime::Result<Result<Verdict, Failure>> {
+        match guest {
+            Guest::Component(pre) => {
+                let plugin = match self.plugin.take() {
+                    Some(plugin) => plugin,
+                    None => pre.instantiate_async(&mut self.store).await?,
+                };
+                guest::handle(self.plugin.insert(plugin), &mut self.store).await
+            }
+            Guest::Program(program) => program.call(&mut self.store).await,
+        }
+    }
+
+    /// Takes the delivery back.
+    pub(super) fn end(&mut self) -> Ended {
+        self.store.data_mut().end()
+    }
+
+    /// Why it broke off.
+    pub(super) fn failure(&self, error: &wasmtime::Error) -> Failure {
+        Failure::of(error, self.store.data())
+    }
+
+    /// Bytes of memory that it has.
+    pub(super) fn memory(&self) -> u64 {
+        self.store.data().limiter.memory
+    }
+
+    /// Whether it is as good as a new one. Memory never shrinks, so one that has grown large is not.
+    fn is_fit(&self, calls_max: NonZeroU32) -> bool {
+        let memory_max = self.store.data().terms.limits.memory_max / 2;
+        self.plugin.is_some()
+            && self.calls < calls_max.get()
+            && self.memory() <= memory_max
+            && self.made.elapsed() < AGE_MAX
+    }
+}
+
+/// Whose an instance is: a plugin's, by where its terms lie (whoever waits holds on to them), and a tenant's.
+#[derive(PartialEq, Eq, Hash)]
+struct Owner(usize, Tenant);
+
+impl Owner {
+    fn new(terms: &Arc<Terms>, tenant: Tenant) -> Owner {
+        Owner(Arc::as_ptr(terms) as usize, tenant)
+    }
+}
+
+/// Those that wait.
+pub(super) struct Idle {
+    waiting: Mutex<Waiting>,
+    count_max: usize,
+    bytes_max: u64,
+}
+
+impl Idle {
+    /// At most so many wait, with so much memory together, over all plugins.
+    pub(super) fn new(count_max: usize, bytes_max: u64) -> Idle {
+        Idle { waiting: Mutex::default(), count_max, bytes_max }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().expect("nothing panics while it is locked")
+    }
+
+    /// One that serves this plugin and this tenant. The one that was used last, since it is most likely still in the cache.
+    pub(super) fn take(&self, terms: &Arc<Terms>, tenant: &Tenant) -> Option<Box<Instance>> {
+        let taken = self.waiting().take(&Owner::new(terms, tenant.clone()));
+        taken.filter(|instance| instance.made.elapsed() < AGE_MAX)
+    }
+
+    /// Keeps one for the next delivery, if it is still fit; those that wait longest go if there is too much.
+    pub(super) fn park(&self, instance: Box<Instance>, tenant: Tenant, calls_max: NonZeroU32) {
+        if !instance.is_fit(calls_max) {
+            return;
+        }
+        let owner = Owner::new(&instance.store.data().terms, tenant);
+        let mut gone = Vec::new();
+        let mut waiting = self.waiting();
+        waiting.park(owner, instance);
+        while waiting.count > self.count_max || waiting.bytes > self.bytes_max {
+            gone.push(waiting.take_oldest());
+        }
+        // Dropping an instance takes a while.
+        drop(waiting);
+        drop(gone);
+    }
+}
+
+/// Since when they wait; the one that waits longest in front.
+type Queue = VecDeque<(Instant, Box<Instance>)>;
+
+#[derive(Default)]
+struct Waiting {
+    by_owner: HashMap<Owner, Queue>,
+    count: usize,
+    bytes: u64,
+}
+
+impl Waiting {
+    fn take(&mut self, owner: &Owner) -> Option<Box<Instance>> {
+        let (_, instance) = self.by_owner.get_mut(owner)?.pop_back()?;
+        self.count -= 1;
+        self.bytes -= instance.memory();
+        Some(instance)
+    }
+
+    fn park(&mut self, owner: Owner, instance: Box<Instance>) {
+        self.count += 1;
+        self.bytes += instance.memory();
+        self.by_owner.entry(owner).or_default().push_back((Instant::now(), instance));
+    }
+
+    /// Looks at all: that there is too much is rare, and then something new was made, which took longer.
+    fn take_oldest(&mut self) -> Option<Box<Instance>> {
+        self.by_owner.retain(|_, queue| !queue.is_empty());
+        let queue = self.by_owner.values_mut().min_by_key(|queue| queue.front().map(|(since, _)| *since))?;
+        let (_, instance) = queue.pop_front()?;
+        self.count -= 1;
+        self.bytes -= instance.memory();
+        Some(instance)
+    }
+}

@@ -1,0 +1,61 @@
+//! The terms under which a plugin runs: its limits, and what it was granted.
+
+use std::sync::Arc;
+
+use super::state::State;
+use super::{Config, Grant, Limits, Variable};
+
+/// Of one plugin.
+pub(super) struct Terms {
+    pub name: Arc<str>,
+    pub limits: Limits,
+    pub kind: Kind,
+    /// Only if it was granted.
+    pub state: Option<State>,
+    /// What time it is.
+    pub clock: Access,
+    /// Chance.
+    pub random: Access,
+    /// Environment variables that it sees.
+    pub env: Vec<Variable>,
+}
+
+/// Whether a plugin has something that every program can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Granted,
+    /// It is given a substitute.
+    Withheld,
+}
+
+/// What its standard input and output are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A component: nothing to read, and what it prints is for the log.
+    Component,
+    /// A program: the delivery, and its answer.
+    Program,
+}
+
+impl Terms {
+    /// As the configuration has them.
+    pub(super) fn new(name: &str, config: &Config, kind: Kind) -> Terms {
+        let limits = config.limits_of(name);
+        let store = config.state.as_ref().filter(|_| config.grants(name, Grant::State));
+        let state = store.map(|store| State {
+            store: Arc::clone(store),
+            quota: limits.state_bytes_max,
+            wait_max: limits.state_time_max,
+        });
+        let access = |grant| if config.grants(name, grant) { Access::Granted } else { Access::Withheld };
+        Terms {
+            name: name.into(),
+            limits,
+            kind,
+            state,
+            clock: access(Grant::Clock),
+            random: access(Grant::Random),
+            env: config.env_of(name),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Where the state of plugins is kept: in Redis, for all hosts together, or in a file beside the embedded queue. Both keep
+//! the same promises; `tests/suite/state.rs` holds them to it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::state::{Answer, Error, Request};
+use embedded::Embedded;
+use redis::Redis;
+
+mod embedded;
+mod redis;
+
+/// Why there is no store.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Not a URL that a client can be made of.
+    #[error("queue.url is not usable for plugin state: {0}")]
+    BadUrl(String),
+    /// The file cannot be used.
+    #[error("{path}, where plugins keep their state: {why}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        why: String,
+    },
+}
+
+/// One of the two.
+#[derive(Debug)]
+pub struct Store(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Redis(Box<Redis>),
+    Embedded(Embedded),
+}
+
+impl Store {
+    /// In Redis. Connects when first used.
+    pub fn redis(url: &str) -> Result<Store, OpenError> {
+        Redis::new(url).map(|redis| Store(Kind::Redis(redis.into())))
+    }
+
+    /// In a file in this directory.
+    pub fn embedded(directory: &Path) -> Result<Store, OpenError> {
+        Embedded::open(directory).map(|embedded| Store(Kind::Embedded(embedded)))
+    }
+
+    /// Lets go of the file, also while somebody still holds on to the store; who asks later gets no answer.
+    pub fn close(&self) {
+        match &self.0 {
+            Kind::Redis(_) => {}
+            Kind::Embedded(embedded) => embedded.close(),
+        }
+    }
+
+    /// Does what is asked, in one atomic step.
+    pub async fn perform(&self, request: Request) -> Result<Answer, Error> {
+        match &self.0 {
+            Kind::Redis(redis) => redis.perform(request).await,
+            Kind::Embedded(embedded) => embedded.perform(request).await,
+        }
+    }
+}
+
+/// At least one: what lives for no time at all would never have been there.
+fn millis(lifetime: Duration) -> u64 {
+    u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX).max(1)
+}

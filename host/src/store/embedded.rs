@@ -1,0 +1,292 @@
+//! Plugin state in a file beside the embedded queue. One thread writes: it gathers what waits into one transaction and
+//! commits it once.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{OpenError, millis};
+use crate::state::{Act, Answer, ENTRY_BYTES, Error, Request};
+use crate::stored::unix_ms;
+
+const FILE: &str = "state.redb";
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+/// Acts that may wait for the next commit.
+const BACKLOG: usize = 1024;
+/// Acts in one transaction.
+const BATCH_MAX: usize = 256;
+/// Keys that have ended and are forgotten with each act.
+const FORGOTTEN_MAX: usize = 100;
+/// Digits of a number, with its sign.
+const NUMBER_BYTES: u64 = 20;
+
+const UNPOISONED: &str = "nothing panics while it is locked";
+
+/// Plugin and key.
+type Key = (&'static str, &'static str);
+/// When it ends (0 for never, in milliseconds since the Unix epoch), and what is kept.
+type Kept = (u64, &'static [u8]);
+/// When it ends, plugin and key.
+type End = (u64, &'static str, &'static str);
+
+const VALUES: TableDefinition<'_, Key, Kept> = TableDefinition::new("values");
+const ENDS: TableDefinition<'_, End, ()> = TableDefinition::new("ends");
+const BYTES: TableDefinition<'_, &'static str, u64> = TableDefinition::new("bytes");
+
+type Done = oneshot::Sender<Result<Answer, Error>>;
+
+/// The store.
+#[derive(Debug)]
+pub(super) struct Embedded {
+    path: PathBuf,
+    /// `None` once it is closed.
+    open: RwLock<Option<Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    database: Arc<Database>,
+    acts: mpsc::Sender<(Request, Done)>,
+    writer: std::thread::JoinHandle<()>,
+}
+
+impl Embedded {
+    pub(super) fn open(directory: &Path) -> Result<Embedded, OpenError> {
+        let path = directory.join(FILE);
+        let failed = |why: String| OpenError::File { path: path.display().to_string(), why };
+        std::fs::create_dir_all(directory).map_err(|error| failed(error.to_string()))?;
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path);
+        let database = Arc::new(database.map_err(|error| failed(error.to_string()))?);
+        create_tables(&database).map_err(|error| failed(error.to_string()))?;
+        let (acts, waiting) = mpsc::channel(BACKLOG);
+        let written = Arc::clone(&database);
+        let writer = std::thread::Builder::new().name("weft-state".to_owned()).spawn(move || write(&written, waiting));
+        let writer = writer.map_err(|error| failed(error.to_string()))?;
+        Ok(Embedded { path, open: RwLock::new(Some(Open { database, acts, writer })) })
+    }
+
+    /// The thread ends when nobody can send any more; the file is free again when it has ended.
+    pub(super) fn close(&self) {
+        let open = self.open.write().expect(UNPOISONED).take();
+        if let Some(Open { database, acts, writer }) = open {
+            drop((database, acts));
+            let _ = writer.join();
+        }
+    }
+
+    pub(super) async fn perform(&self, request: Request) -> Result<Answer, Error> {
+        if request.act == Act::Get {
+            return self.read(&request).map_err(|error| self.unavailable(&error.to_string()));
+        }
+        let gone = || self.unavailable("it is closed");
+        let (done, answer) = oneshot::channel();
+        let acts = self.open.read().expect(UNPOISONED).as_ref().map(|open| open.acts.clone());
+        let acts = acts.ok_or_else(gone)?;
+        acts.send((request, done)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    fn read(&self, request: &Request) -> Result<Answer, redb::Error> {
+        let open = self.open.read().expect(UNPOISONED);
+        let Some(open) = open.as_ref() else { return Err(redb::Error::DatabaseClosed) };
+        let values = open.database.begin_read()?.open_table(VALUES)?;
+        let kept = values.get((&*request.plugin, &*request.key))?;
+        let value = kept.and_then(|kept| {
+            let (end, value) = kept.value();
+            (end == 0 || end > now()).then(|| Bytes::copy_from_slice(value))
+        });
+        Ok(Answer::Value(value))
+    }
+
+    fn unavailable(&self, why: &str) -> Error {
+        Error::Unavailable(format!("{}: {why}", self.path.display()))
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn create_tables(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(VALUES)?;
+    transaction.open_table(ENDS)?;
+    transaction.open_table(BYTES)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Until nobody can send any more.
+fn write(database: &Database, mut waiting: mpsc::Receiver<(Request, Done)>) {
+    let mut gathered = Vec::with_capacity(BATCH_MAX);
+    while waiting.blocking_recv_many(&mut gathered, BATCH_MAX) > 0 {
+        let mut answers = Vec::with_capacity(gathered.len());
+        let written = batch(database, &gathered, &mut answers);
+        for (at, (_, done)) in gathered.drain(..).enumerate() {
+            let answer = match &written {
+                Ok(()) => answers[at].clone(),
+                Err(error) => Err(Error::Unavailable(format!("{FILE}: {error}"))),
+            };
+            // Who went away needs no answer.
+            let _ = done.send(answer);
+        }
+    }
+}
+
+fn batch(
+    database: &Database,
+    acts: &[(Request, Done)],
+    answers: &mut Vec<Result<Answer, Error>>,
+) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut tables = Tables::open(&transaction)?;
+        for (request, _) in acts {
+            answers.push(tables.perform(request)?);
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+struct Tables<'t> {
+    values: Table<'t, Key, Kept>,
+    ends: Table<'t, End, ()>,
+    bytes: Table<'t, &'static str, u64>,
+    now: u64,
+}
+
+/// What is kept under a key.
+struct Found {
+    end: u64,
+    value: Vec<u8>,
+}
+
+impl<'t> Tables<'t> {
+    fn open(transaction: &'t WriteTransaction) -> Result<Tables<'t>, redb::Error> {
+        Ok(Tables {
+            values: transaction.open_table(VALUES)?,
+            ends: transaction.open_table(ENDS)?,
+            bytes: transaction.open_table(BYTES)?,
+            now: now(),
+        })
+    }
+
+    fn perform(&mut self, request: &Request) -> Result<Result<Answer, Error>, redb::Error> {
+        self.forget_ended()?;
+        let found = self.find(request)?;
+        let Request { act, .. } = request;
+        match act {
+            Act::Get => Ok(Ok(Answer::Value(found.map(|found| found.value.into())))),
+            Act::Delete => {
+                self.forget(&request.plugin, &request.key)?;
+                Ok(Ok(Answer::Done))
+            }
+            Act::SetIfAbsent { .. } if found.is_some() => Ok(Ok(Answer::Kept(false))),
+            Act::SetIfAbsent { value, lifetime } | Act::Set { value, lifetime } => {
+                if !self.has_room(request, found.as_ref(), value.len() as u64)? {
+                    return Ok(Err(Error::Quota));
+                }
+                self.keep(request, self.end(*lifetime), value)?;
+                Ok(Ok(if matches!(act, Act::Set { .. }) { Answer::Done } else { Answer::Kept(true) }))
+            }
+            Act::Increment { by, lifetime } => {
+                let before = found.as_ref().map_or(Some(0), |found| number(&found.value));
+                let Some(sum) = before.and_then(|before| before.checked_add(*by)) else {
+                    return Ok(Err(Error::NotANumber));
+                };
+                // One that is there may grow: it counted from the start as if it were as long as can be.
+                if found.is_none() && !self.has_room(request, None, NUMBER_BYTES)? {
+                    return Ok(Err(Error::Quota));
+                }
+                let end = found.map_or_else(|| self.end(*lifetime), |found| found.end);
+                self.keep(request, end, sum.to_string().as_bytes())?;
+                Ok(Ok(Answer::Number(sum)))
+            }
+        }
+    }
+
+    fn find(&mut self, request: &Request) -> Result<Option<Found>, redb::Error> {
+        let kept = self.values.get((&*request.plugin, &*request.key))?;
+        let found = kept.map(|kept| {
+            let (end, value) = kept.value();
+            Found { end, value: value.to_vec() }
+        });
+        let has_ended = found.as_ref().is_some_and(|found| found.end != 0 && found.end <= self.now);
+        if has_ended {
+            self.forget(&request.plugin, &request.key)?;
+        }
+        Ok(found.filter(|_| !has_ended))
+    }
+
+    /// Whether a value of so many bytes may take the place of what is there. Making it smaller is always possible.
+    fn has_room(&self, request: &Request, before: Option<&Found>, size: u64) -> Result<bool, redb::Error> {
+        let freed = before.map_or(0, |before| before.value.len() as u64 + entry_bytes(&request.key));
+        let wanted = size + entry_bytes(&request.key);
+        Ok(wanted <= freed || self.used(&request.plugin)?.saturating_sub(freed) + wanted <= request.quota)
+    }
+
+    fn keep(&mut self, request: &Request, end: u64, value: &[u8]) -> Result<(), redb::Error> {
+        let (plugin, key) = (&*request.plugin, request.key.as_str());
+        self.forget(plugin, key)?;
+        self.values.insert((plugin, key), (end, value))?;
+        if end != 0 {
+            self.ends.insert((end, plugin, key), ())?;
+        }
+        let used = self.used(plugin)? + value.len() as u64 + entry_bytes(key);
+        self.bytes.insert(plugin, used)?;
+        Ok(())
+    }
+
+    fn forget(&mut self, plugin: &str, key: &str) -> Result<(), redb::Error> {
+        let removed = self.values.remove((plugin, key))?.map(|kept| {
+            let (end, value) = kept.value();
+            (end, value.len() as u64 + entry_bytes(key))
+        });
+        if let Some((end, freed)) = removed {
+            self.ends.remove((end, plugin, key))?;
+            let left = self.used(plugin)?.saturating_sub(freed);
+            self.bytes.insert(plugin, left)?;
+        }
+        Ok(())
+    }
+
+    /// What has ended, of all plugins; a hundred keys at a time.
+    fn forget_ended(&mut self) -> Result<(), redb::Error> {
+        let mut ended = Vec::new();
+        for end in self.ends.range(..(self.now + 1, "", ""))?.take(FORGOTTEN_MAX) {
+            let (end, ()) = end.map(|(end, nothing)| (end, nothing.value()))?;
+            let (_, plugin, key) = end.value();
+            ended.push((plugin.to_owned(), key.to_owned()));
+        }
+        ended.iter().try_for_each(|(plugin, key)| self.forget(plugin, key))
+    }
+
+    fn used(&self, plugin: &str) -> Result<u64, redb::Error> {
+        Ok(self.bytes.get(plugin)?.map(|bytes| bytes.value()).unwrap_or_default())
+    }
+
+    fn end(&self, lifetime: Option<Duration>) -> u64 {
+        lifetime.map_or(0, |lifetime| self.now.saturating_add(millis(lifetime)))
+    }
+}
+
+fn entry_bytes(key: &str) -> u64 {
+    key.len() as u64 + ENTRY_BYTES
+}
+
+/// As Redis reads one: no leading zeros, plus signs or spaces.
+fn number(value: &[u8]) -> Option<i64> {
+    let number: i64 = std::str::from_utf8(value).ok()?.parse().ok()?;
+    (number.to_string().as_bytes() == value).then_some(number)
+}
+
+fn now() -> u64 {
+    unix_ms(SystemTime::now())
+}
