@@ -11,12 +11,14 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::admin::Token;
+use crate::breaker::BreakerPolicy;
 use crate::directory::Directory;
 use crate::event::BodyForm;
 use crate::plugin::{Grant, Variable};
+use crate::rate::Rate;
 use crate::retry::RetryPolicy;
 use crate::secret::{Scheme, Secret};
-use crate::subscription::{Mode, OnError, PluginUse, Settings};
+use crate::subscription::{Mode, OnError, Ordering, PluginUse, Settings};
 pub use mistake::{Mistake, Mistakes};
 
 mod check;
@@ -108,6 +110,18 @@ pub struct Defaults {
     pub plugins: Vec<PluginRef>,
     /// How requests are signed, when there is a secret.
     pub signatures: Vec<Scheme>,
+    /// How often attempts may be made, per host; as often as they come if not given.
+    pub rate: Option<Rate>,
+    /// How many may go at once after a pause, where there is a rate.
+    pub burst: Option<u32>,
+    /// Failures in a row that open the breaker.
+    pub breaker_failures: u32,
+    /// How long it stays open before one delivery is tried.
+    pub breaker_open: Duration,
+    /// A subscription all of whose attempts have failed for so long is disabled.
+    pub disable_after: Option<Duration>,
+    /// Whether deliveries wait for the ones before them.
+    pub ordering: Ordering,
 }
 
 /// What one subscription has otherwise.
@@ -129,6 +143,18 @@ pub struct Overrides {
     pub max_backoff: Option<Duration>,
     /// `in_flight`: attempts at once
     pub in_flight: Option<usize>,
+    /// `rate`
+    pub rate: Option<Rate>,
+    /// `burst`
+    pub burst: Option<u32>,
+    /// `breaker_failures`
+    pub breaker_failures: Option<u32>,
+    /// `breaker_open`
+    pub breaker_open: Option<Duration>,
+    /// `disable_after`
+    pub disable_after: Option<Duration>,
+    /// `ordering`
+    pub ordering: Option<Ordering>,
 }
 
 /// A plugin in a chain.
@@ -286,7 +312,17 @@ impl Default for Delivery {
 
 impl Default for Defaults {
     fn default() -> Self {
-        Defaults { plugins: Vec::new(), signatures: vec![Scheme::O2ims] }
+        let breaker = BreakerPolicy::default();
+        Defaults {
+            plugins: Vec::new(),
+            signatures: vec![Scheme::O2ims],
+            rate: None,
+            burst: None,
+            breaker_failures: breaker.failures,
+            breaker_open: breaker.open,
+            disable_after: breaker.disable_after,
+            ordering: Ordering::None,
+        }
     }
 }
 
@@ -373,7 +409,9 @@ impl Config {
     }
 
     fn settings(&self, over: &Overrides) -> Settings {
-        let delivery = &self.delivery;
+        let (delivery, defaults) = (&self.delivery, &self.defaults);
+        let burst = over.burst.or(defaults.burst);
+        let with_burst = |rate: Rate| Rate { burst: burst.unwrap_or(rate.burst), ..rate };
         let chain = over.plugins.as_ref().unwrap_or(&self.defaults.plugins);
         Settings {
             chain: chain.iter().map(|plugin| self.plugin_use(plugin)).collect(),
@@ -386,6 +424,13 @@ impl Config {
             },
             timeout: over.timeout.unwrap_or(delivery.timeout),
             in_flight_max: over.in_flight.unwrap_or(delivery.in_flight_per_subscription),
+            rate: over.rate.or(defaults.rate).map(with_burst),
+            breaker: BreakerPolicy {
+                failures: over.breaker_failures.unwrap_or(defaults.breaker_failures),
+                open: over.breaker_open.unwrap_or(defaults.breaker_open),
+                disable_after: over.disable_after.or(defaults.disable_after),
+            },
+            ordering: over.ordering.unwrap_or(defaults.ordering),
         }
     }
 

@@ -6,13 +6,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
 use crate::config::{self, Config, Mistakes, PluginRef};
+use crate::delivery::{Context, Delivery};
+use crate::directory::Directory;
+use crate::entry::Turns;
 use crate::health::{Health, Part};
 use crate::host::{self, Limits, Parts};
 use crate::plugin::{self, Plugins};
@@ -21,6 +24,7 @@ use crate::queue::redis::{Claiming, Keys, Redis};
 use crate::queue::{self, Queue};
 use crate::sender::{self, Guard, Sender};
 use crate::store::{self, Store};
+use crate::subscription::Endpoint;
 use crate::telemetry::Telemetry;
 
 mod state;
@@ -72,14 +76,14 @@ impl Daemon {
         config.check()?;
         let address = config.admin.listen;
         let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
-        let queue = open_queue(&config.queue)?;
         let directory = config.directory();
+        let queue = open_queue(&config.queue, turns(&directory, &config.delivery))?;
         let chained = directory.plugins();
         let state = state::open(&config)?;
         let kept = state.clone().map(|store| store as Arc<dyn plugin::StateStore>);
         let settings = plugin::Config { state: kept, ..plugin_config(&config) };
         let plugins = Arc::new(Plugins::watch(settings, chained.clone()).await?);
-        let sender = Sender::new(Guard::new(&config.egress.allow), config.delivery.response_bytes_max)?;
+        let sender = Arc::new(Sender::new(Guard::new(&config.egress.allow), config.delivery.response_bytes_max)?);
         let delivery = &config.delivery;
         let limits = Limits {
             worker_count: delivery.worker_count,
@@ -180,9 +184,28 @@ async fn warn_of_dangers(queue: &dyn Queue) {
     }
 }
 
-fn open_queue(config: &config::Queue) -> Result<Arc<dyn Queue>, queue::Error> {
+/// How the queue tells which entries wait for their turn; `None` if no subscription keeps an order.
+pub(crate) fn turns(directory: &Directory, delivery: &config::Delivery) -> Option<Turns> {
+    let (directory, body, body_bytes_max) = (directory.clone(), delivery.body, delivery.body_bytes_max);
+    directory.keeps_order().then(|| -> Turns {
+        Arc::new(move |entry| {
+            let settings = |id: &str| directory.settings(id);
+            let endpoint = |url: &str| Endpoint::parse(url).map(Arc::new);
+            let now = SystemTime::now();
+            let context = Context { settings: &settings, endpoint: &endpoint, body, body_bytes_max, now };
+            // What no delivery can be made of waits for nobody: the worker gives it up.
+            Delivery::decode(entry, &context).ok()?.turn()
+        })
+    })
+}
+
+fn open_queue(config: &config::Queue, turns: Option<Turns>) -> Result<Arc<dyn Queue>, queue::Error> {
     if let Some(directory) = config.url.strip_prefix("embedded:") {
-        return Ok(Arc::new(Embedded::open(&PathBuf::from(directory), config.claim_idle)?));
+        let embedded = Embedded::open(&PathBuf::from(directory), config.claim_idle)?;
+        return Ok(match turns {
+            Some(turns) => Arc::new(embedded.with_turns(turns)),
+            None => Arc::new(embedded),
+        });
     }
     let keys = Keys {
         events: config.events.clone(),
@@ -193,7 +216,11 @@ fn open_queue(config: &config::Queue) -> Result<Arc<dyn Queue>, queue::Error> {
     };
     let claiming =
         Claiming { idle: config.claim_idle, claims_max: config.max_claims, adopt_older_than: config.adopt_older_than };
-    Ok(Arc::new(Redis::new(&config.url, keys, claiming)?))
+    let redis = Redis::new(&config.url, keys, claiming)?;
+    Ok(match turns {
+        Some(turns) => Arc::new(redis.with_turns(turns)),
+        None => Arc::new(redis),
+    })
 }
 
 /// Where compiled code is kept unless the operator says otherwise, when there is no data of a queue to be beside.

@@ -7,14 +7,15 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::HeaderValue;
+use sha2::{Digest, Sha256};
 
 use crate::attempt::AttemptResult;
-use crate::entry::{Content, DeadLetter, Entry, Handle, Record};
+use crate::entry::{Content, DeadLetter, Entry, Handle, Record, Turn};
 use crate::event::{BodyForm, Event, Notification};
 use crate::outcome::{DeadReason, Outcome};
 use crate::request::Draft;
 use crate::stored::{self, Stored};
-use crate::subscription::{BadUrl, Endpoint, Settings, Subscription};
+use crate::subscription::{BadUrl, Endpoint, Ordering, Settings, Subscription};
 
 /// One event on its way to one subscription.
 #[derive(Debug)]
@@ -133,8 +134,29 @@ impl Delivery {
             Outcome::Postponed { after, .. } => {
                 Record::Schedule { after: *after, stored: self.stored(self.attempt, self.run.saturating_add(1)) }
             }
+            Outcome::Parked(_) => Record::Park {
+                subscription: Arc::clone(&self.subscription.id),
+                stored: self.stored(self.attempt, self.run),
+            },
             Outcome::Dead(reason) => Record::Dead(Box::new(self.dead(*reason, result, now))),
         }
+    }
+
+    /// Where it stands in line, if its subscription keeps an order.
+    #[must_use]
+    pub fn turn(&self) -> Option<Turn> {
+        let object = match self.subscription.settings.ordering {
+            Ordering::None => return None,
+            Ordering::Subscription => None,
+            Ordering::Object => self.event.attribute("object-ref"),
+        };
+        // A digest, because what producers write may be long and have any character in it.
+        let mut line = Sha256::new();
+        line.update(&*self.subscription.id);
+        line.update([u8::from(object.is_some())]);
+        line.update(object.unwrap_or_default());
+        let line = line.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        Some(Turn { line, stored: self.stored(self.attempt, self.run) })
     }
 
     fn stored(&self, attempt: NonZeroU32, run: u32) -> Bytes {
@@ -165,7 +187,7 @@ impl Delivery {
             reason,
             attempts: self.attempt.get() - u32::from(!tried),
             last_status: result.and_then(AttemptResult::status).map(|status| status.as_u16()),
-            last_error: result.and_then(AttemptResult::error).unwrap_or_default(),
+            last_error: result.map_or_else(|| Some(condemned_error(reason)), AttemptResult::error).unwrap_or_default(),
             first_seen: self.trail.first_seen,
             replays: self.trail.replays,
             died_before: self.trail.died_before.clone(),
@@ -263,6 +285,7 @@ fn condemned_error(reason: DeadReason) -> String {
     match reason {
         DeadReason::Poison => "claimed more than queue.max_claims times without being settled".to_owned(),
         DeadReason::Stale => "pending for longer than queue.adopt_older_than when it was adopted".to_owned(),
+        DeadReason::Disabled => "the subscription is disabled: it failed for longer than disable_after".to_owned(),
         other => other.to_string(),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::subscription::Settings;
+use crate::subscription::{Ordering, Settings};
 
 /// What is on record. Every subscription has settings; those that nobody wrote down have the defaults.
 #[derive(Debug, Clone)]
@@ -26,5 +26,12 @@ impl Directory {
     pub fn plugins(&self) -> BTreeSet<String> {
         let chains = self.by_id.values().chain([&self.defaults]).flat_map(|settings| &settings.chain);
         chains.map(|plugin| plugin.name.clone()).collect()
+    }
+
+    /// Whether any subscription keeps an order.
+    #[must_use]
+    pub fn keeps_order(&self) -> bool {
+        let mut settings = self.by_id.values().chain([&self.defaults]);
+        settings.any(|settings| settings.ordering != Ordering::None)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use crate::outcome::DeadReason;
 
 /// An entry's id as Redis Streams write it, `milliseconds-sequence`. The embedded queue uses the same form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EntryId {
     /// Milliseconds since the Unix epoch, by the queue's clock.
     pub ms: u64,
@@ -110,6 +111,18 @@ impl Entry {
     }
 }
 
+/// Where an entry stands in line: it is handed out when all before it in the same line are over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// Names the line.
+    pub line: String,
+    /// The delivery in its stored form, which waits in its place.
+    pub stored: Bytes,
+}
+
+/// Tells the turn of an entry that was just received; `None` for one that need not wait.
+pub type Turns = Arc<dyn Fn(&Entry) -> Option<Turn> + Send + Sync>;
+
 /// What becomes of an entry, recorded in the same step that removes it from where it sits.
 #[derive(Debug, Clone)]
 pub enum Record {
@@ -119,6 +132,13 @@ pub enum Record {
     Schedule {
         /// From now, by the queue's clock.
         after: Duration,
+        /// The delivery in its stored form.
+        stored: Bytes,
+    },
+    /// Waits with others of its subscription until they are brought back, as this stored delivery.
+    Park {
+        /// Whose it is.
+        subscription: Arc<str>,
         /// The delivery in its stored form.
         stored: Bytes,
     },

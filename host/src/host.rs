@@ -8,15 +8,15 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::bulkhead::Bulkhead;
 use crate::directory::Directory;
 use crate::endpoints::Endpoints;
 use crate::event::BodyForm;
+use crate::gate::Gate;
 use crate::health::{Health, Part};
 use crate::plugin::Plugins;
 use crate::queue::Queue;
 use crate::scheduler;
-use crate::sender::Sender;
+use crate::sender::Post;
 use crate::settler::Settler;
 use crate::telemetry::Telemetry;
 use crate::worker::{self, Worker};
@@ -32,7 +32,7 @@ pub(crate) struct Parts {
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) directory: Directory,
     pub(crate) plugins: Arc<Plugins>,
-    pub(crate) sender: Sender,
+    pub(crate) sender: Arc<dyn Post>,
     pub(crate) health: Arc<Health>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) limits: Limits,
@@ -61,13 +61,15 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
     let worker = Arc::new(Worker {
         queue: Arc::clone(&queue),
         directory,
-        plugins: Arc::clone(&plugins),
+        plugins,
         sender,
         inbox,
         telemetry: Arc::clone(&telemetry),
         health: Arc::clone(&health),
-        bulkhead: Bulkhead::default(),
         endpoints: Endpoints::default(),
+        // Dead endpoints hold their places for long, so all of them together get a part of what a host has.
+        gate: Gate::new(limits.in_flight * limits.worker_count / 4),
+        scheduled: Arc::clone(&scheduled),
         body: limits.body,
         body_bytes_max: limits.body_bytes_max,
         in_hand: TaskTracker::new(),
@@ -81,11 +83,14 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
         let receiving = worker::run(Arc::clone(&worker), number, limits.in_flight, stop.clone());
         loops.spawn(abandon().run_until_cancelled_owned(receiving));
     }
-    let due = scheduler::run(Arc::clone(&worker), limits.in_flight, scheduled, stop.clone());
+    let due_in_flight = (limits.in_flight * limits.worker_count / 2).max(1);
+    let due = scheduler::run(Arc::clone(&worker), due_in_flight, Arc::clone(&scheduled), stop.clone());
     loops.spawn(abandon().run_until_cancelled_owned(due));
+    let feeding = scheduler::feed(Arc::clone(&worker), scheduled, stop.clone());
+    loops.spawn(abandon().run_until_cancelled_owned(feeding));
     let claiming = scheduler::claim(Arc::clone(&worker), limits.in_flight, limits.claim_every, stop.clone());
     loops.spawn(abandon().run_until_cancelled_owned(claiming));
-    let observing = observe(queue, plugins, Arc::clone(&health), telemetry, stop.clone());
+    let observing = observe(Arc::clone(&worker), stop.clone());
     loops.spawn(abandon().run_until_cancelled_owned(observing));
     let settling = tokio::spawn(settler.run());
 
@@ -115,28 +120,29 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
 }
 
 /// Keeps the gauges and the store's health up to date.
-async fn observe(
-    queue: Arc<dyn Queue>,
-    plugins: Arc<Plugins>,
-    health: Arc<Health>,
-    telemetry: Arc<Telemetry>,
-    stop: CancellationToken,
-) {
+async fn observe(worker: Arc<Worker>, stop: CancellationToken) {
     let mut started = false;
     loop {
-        telemetry.plugins(&plugins.list(), plugins.loads(), &plugins.shadows());
-        let depth = queue.depth().await;
-        health.note(Part::Store, &depth);
+        let plugins = &worker.plugins;
+        worker.telemetry.plugins(&plugins.list(), plugins.loads(), &plugins.shadows());
+        let depth = worker.queue().depth().await;
+        worker.health().note(Part::Store, &depth);
         if let Ok(depth) = depth {
-            telemetry.depth(&depth);
+            worker.telemetry.depth(&depth);
             if !started {
-                health.started();
+                worker.health().started();
                 started = true;
             }
         }
+        let held_up = worker.gate.held_up(|id| worker.directory.settings(id));
+        worker.telemetry.held_up(held_up.open, held_up.disabled);
         tokio::select! {
+            biased;
             () = tokio::time::sleep(LOOK_EVERY) => {}
             () = stop.cancelled() => return,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

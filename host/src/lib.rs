@@ -25,11 +25,13 @@
 
 // Domain: no I/O, no clock, no chance, no async.
 pub mod attempt;
+pub mod breaker;
 pub mod delivery;
 pub mod entry;
 pub mod event;
 pub mod json;
 pub mod outcome;
+pub mod rate;
 pub mod request;
 pub mod retry;
 pub mod secret;
@@ -47,8 +49,8 @@ pub mod telemetry;
 
 // Loops: the only callers of the edges.
 mod backoff;
-mod bulkhead;
 mod endpoints;
+mod gate;
 pub mod health;
 mod host;
 mod scheduler;

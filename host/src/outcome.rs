@@ -25,11 +25,13 @@ pub enum DeadReason {
     Poison,
     /// The entry had been pending for another program's consumer for too long.
     Stale,
+    /// The subscription had failed for longer than `disable_after`.
+    Disabled,
 }
 
 impl DeadReason {
     /// All there are.
-    pub const ALL: [DeadReason; 9] = [
+    pub const ALL: [DeadReason; 10] = [
         DeadReason::Exhausted,
         DeadReason::Gone,
         DeadReason::Blocked,
@@ -39,6 +41,7 @@ impl DeadReason {
         DeadReason::Plugin,
         DeadReason::Poison,
         DeadReason::Stale,
+        DeadReason::Disabled,
     ];
 
     /// Its name in dead letters, metrics and the API.
@@ -54,6 +57,7 @@ impl DeadReason {
             DeadReason::Plugin => "plugin",
             DeadReason::Poison => "poison",
             DeadReason::Stale => "stale",
+            DeadReason::Disabled => "disabled",
         }
     }
 }
@@ -66,7 +70,9 @@ impl fmt::Display for DeadReason {
 
 /// The text names no reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a reason; known are exhausted, gone, blocked, bad-url, malformed, too-large, plugin, poison and stale")]
+#[error(
+    "not a reason; known are exhausted, gone, blocked, bad-url, malformed, too-large, plugin, poison, stale and disabled"
+)]
 pub struct UnknownReason;
 
 impl FromStr for DeadReason {
@@ -74,6 +80,38 @@ impl FromStr for DeadReason {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         DeadReason::ALL.into_iter().find(|reason| reason.name() == text).ok_or(UnknownReason)
+    }
+}
+
+/// What is in the way of a delivery that may not go now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Block {
+    /// All places of its subscription are taken.
+    Places,
+    /// All places that failing subscriptions share are taken.
+    Failing,
+    /// The subscription's rate is used up.
+    Rate,
+    /// The endpoint asked to be left alone for a while.
+    Paused,
+    /// The subscription's breaker is open.
+    Open,
+    /// Others of its subscription are parked, and go first.
+    Backlog,
+}
+
+impl Block {
+    /// Its name in logs and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Block::Places => "places",
+            Block::Failing => "failing",
+            Block::Rate => "rate",
+            Block::Paused => "paused",
+            Block::Open => "open",
+            Block::Backlog => "backlog",
+        }
     }
 }
 
@@ -89,7 +127,9 @@ pub enum Outcome {
         /// From now.
         after: Duration,
     },
-    /// It could not go now. No attempt was used up; the chain runs again if it had not reached a verdict.
+    /// It may not go now: it waits with others of its subscription until it may. No attempt was used up.
+    Parked(Block),
+    /// A plugin wants it to go later. No attempt was used up; the chain runs again if it had not reached a verdict.
     Postponed {
         /// From now.
         after: Duration,

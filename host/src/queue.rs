@@ -1,7 +1,8 @@
-//! The queue: where deliveries wait. One interface, two implementations, one conformance suite that both pass
+//! The queue: where deliveries wait. One interface, one conformance suite that every implementation passes
 //! (`tests/suite/conformance.rs`). Knows entries and records; knows nothing of HTTP, plugins or subscriptions.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +12,7 @@ use crate::entry::{DeadLetter, Entry, EntryId, Settlement};
 use crate::outcome::DeadReason;
 
 pub mod embedded;
+pub mod memory;
 pub mod redis;
 
 /// Where deliveries wait.
@@ -22,7 +24,7 @@ pub trait Queue: Send + Sync + 'static {
     /// Appends events, each the JSON of one event; returns their ids in order once they are stored.
     async fn publish(&self, events: &[Bytes]) -> Result<Vec<EntryId>, Error>;
 
-    /// Hands out up to `max` entries that nobody has, oldest first, to worker number `worker`; waits up to `wait` for the
+    /// Hands out up to `max` entries that nobody has and that need not wait for their turn, oldest first, to worker number `worker`; waits up to `wait` for the
     /// first. The future must be driven to its end: what it was about to return would else stay pending until claimed.
     async fn receive(&self, worker: usize, max: NonZeroUsize, wait: Duration) -> Result<Vec<Entry>, Error>;
 
@@ -31,6 +33,13 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Hands out up to `max` entries that a host which is gone left pending.
     async fn claim(&self, max: NonZeroUsize) -> Result<Vec<Entry>, Error>;
+
+    /// Makes parked deliveries due at once, before all others: of each subscription up to so many, oldest first. Answers
+    /// how many that were.
+    async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<usize>, Error>;
+
+    /// Up to `max` subscriptions that have something parked, in the order of their ids, from the one after `after` on.
+    async fn parked(&self, after: Option<&str>, max: NonZeroUsize) -> Result<Vec<Arc<str>>, Error>;
 
     /// Settles a batch in one atomic step: each entry leaves the place where it sits, and in the same step its record is
     /// made. An entry that is no longer where its handle says (somebody else settled or took it) is left alone, so that
@@ -108,6 +117,10 @@ pub struct Depth {
     pub pending: u64,
     /// Deliveries in the retry schedule.
     pub scheduled: u64,
+    /// Deliveries that are parked because they may not go.
+    pub parked: u64,
+    /// Deliveries that wait for the ones before them.
+    pub in_line: u64,
     /// Dead letters.
     pub dead: u64,
 }

@@ -57,6 +57,18 @@ impl RetryPolicy {
         }
     }
 
+    /// How long the endpoint is to be left alone altogether after `result`: what it asks for with `Retry-After`, and one
+    /// backoff when it says that it is overloaded (429) or that nobody is behind it (502, 504).
+    #[must_use]
+    pub fn pause(&self, result: &AttemptResult, now: SystemTime) -> Option<Duration> {
+        let AttemptResult::Answered { status, retry_after } = result else { return None };
+        let overloaded =
+            matches!(*status, StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT);
+        let wish = retry_after.filter(|_| !status.is_success()).map(|wish| not_before(wish, now));
+        let pause = wish.or(overloaded.then_some(self.backoff))?;
+        (!pause.is_zero()).then(|| pause.min(self.backoff_max))
+    }
+
     fn again(&self, attempt: NonZeroU32, if_not: DeadReason, not_before: Duration, chance: f64) -> Outcome {
         if attempt.get() > self.max_retries {
             return Outcome::Dead(if_not);
@@ -176,6 +188,20 @@ mod tests {
         let past = httpdate::fmt_http_date(now() - secs(60));
         check(&answered(503, Some(&past)), 1, &retry(1));
         check(&answered(503, Some("30")), 4, &Outcome::Dead(DeadReason::Exhausted));
+    }
+
+    #[test]
+    fn an_endpoint_that_asks_for_it_is_left_alone() {
+        let pause =
+            |status, wish| RetryPolicy::default().pause(&answered(status, wish), now()).map(|pause| pause.as_secs());
+        for status in [429, 502, 504] {
+            assert_eq!((pause(status, None), pause(status, Some("30"))), (Some(1), Some(30)), "{status}");
+        }
+        assert_eq!((pause(503, None), pause(500, None), pause(404, None)), (None, None, None));
+        assert_eq!((pause(503, Some("7")), pause(503, Some("0")), pause(503, Some("soon"))), (Some(7), None, None));
+        assert_eq!(pause(503, Some("99999999")), Some(300));
+        assert_eq!((pause(200, Some("30")), pause(204, None)), (None, None));
+        assert_eq!(RetryPolicy::default().pause(&unanswered(NoAnswer::Timeout), now()), None);
     }
 
     proptest::proptest! {

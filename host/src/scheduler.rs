@@ -1,19 +1,29 @@
-//! The scheduler: takes deliveries that are due from the retry schedule, and entries that a dead host left pending. It
-//! has slots of its own, so that a wave of retries does not starve fresh events, nor the other way round.
+//! The scheduler: takes deliveries that are due from the retry schedule, brings parked ones back when they may go, and
+//! claims entries that a dead host left pending. It has slots of its own, so that a wave of retries does not starve fresh
+//! events, nor the other way round.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::health::Part;
+use crate::queue;
 use crate::slots::Slots;
 use crate::worker::Worker;
 
 /// What other hosts schedule is seen at the latest after this.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Subscriptions with parked deliveries that one look finds at most; the next one goes on from there.
+const FOUND_MAX: NonZeroUsize = NonZeroUsize::new(1000).expect("it is more than none");
+/// Parked deliveries that are brought back in one step.
+const BROUGHT_BACK_MAX: usize = 512;
+/// How long what ends at the same time may gather, so that parked deliveries are not brought back one by one.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// Takes what is due until told to stop.
 pub(crate) async fn run(worker: Arc<Worker>, in_flight: usize, scheduled: Arc<Notify>, stop: CancellationToken) {
@@ -22,8 +32,9 @@ pub(crate) async fn run(worker: Arc<Worker>, in_flight: usize, scheduled: Arc<No
     loop {
         // Both branches only wait; dropping either loses nothing.
         let free = tokio::select! {
-            free = slots.take() => free,
+            biased;
             () = stop.cancelled() => return,
+            free = slots.take() => free,
         };
         let asked = free.count().get();
         let due = worker.queue().take_due(free.count()).await;
@@ -38,11 +49,62 @@ pub(crate) async fn run(worker: Arc<Worker>, in_flight: usize, scheduled: Arc<No
             Err(_) => backoff.next(),
         };
         tokio::select! {
+            biased;
             () = tokio::time::sleep(pause) => {}
             () = scheduled.notified() => {}
             () = stop.cancelled() => return,
         }
     }
+}
+
+/// Brings parked deliveries back as soon as their subscriptions take them, until told to stop. What this host parked it
+/// knows; what others parked, or itself before a restart, it finds by looking.
+pub(crate) async fn feed(worker: Arc<Worker>, scheduled: Arc<Notify>, stop: CancellationToken) {
+    let mut backoff = Backoff::default();
+    let (mut found_up_to, mut look_at) = (None, Instant::now());
+    loop {
+        let fed = if look_at <= Instant::now() {
+            look_at += LOOK_EVERY;
+            find(&worker, &mut found_up_to).await
+        } else {
+            Ok(())
+        };
+        let (wanted, next) = worker.gate.wanted(BROUGHT_BACK_MAX, |id| worker.directory.settings(id));
+        let fed = match fed {
+            Ok(()) if wanted.is_empty() => Ok(()),
+            Ok(()) => worker.queue().unpark(&wanted).await.map(|counts| {
+                worker.gate.brought_back(&wanted, &counts);
+                scheduled.notify_one();
+            }),
+            Err(error) => Err(error),
+        };
+        worker.health().note(Part::Schedule, &fed);
+        let next = next.map_or(look_at, |next| look_at.min(next.into()));
+        let pause = if fed.is_ok() { GATHER } else { backoff.next() };
+        if fed.is_ok() {
+            backoff.reset();
+        }
+        // All branches only wait; dropping any loses nothing.
+        tokio::select! {
+           biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        tokio::select! {
+           biased;
+            () = stop.cancelled() => return,
+            () = worker.gate.freed.notified() => {}
+            () = tokio::time::sleep_until(next) => {}
+        }
+    }
+}
+
+/// Tells the gate of some more subscriptions that have something parked.
+async fn find(worker: &Worker, up_to: &mut Option<Arc<str>>) -> Result<(), queue::Error> {
+    let found = worker.queue().parked(up_to.as_deref(), FOUND_MAX).await?;
+    *up_to = found.last().filter(|_| found.len() == FOUND_MAX.get()).cloned();
+    worker.gate.found_parked(found);
+    Ok(())
 }
 
 /// Claims what dead hosts left, every `every`, until told to stop.
@@ -51,8 +113,9 @@ pub(crate) async fn claim(worker: Arc<Worker>, in_flight: usize, every: Duration
     loop {
         // Both branches only wait; dropping either loses nothing.
         let free = tokio::select! {
-            free = slots.take() => free,
+            biased;
             () = stop.cancelled() => return,
+            free = slots.take() => free,
         };
         let asked = free.count().get();
         let claimed = worker.queue().claim(free.count()).await;
@@ -64,6 +127,7 @@ pub(crate) async fn claim(worker: Arc<Worker>, in_flight: usize, every: Duration
         let pause = if entries.len() == asked { Duration::ZERO } else { every };
         worker.take_on(entries, free).await;
         tokio::select! {
+            biased;
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,
         }

@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Request, Response};
@@ -29,7 +30,14 @@ const IDLE_CONNECTIONS_PER_HOST: usize = 1024;
 /// An answer's status line and headers together.
 const ANSWER_HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Posts signed requests.
+/// Brings a signed request to its endpoint; in a simulation, to whatever stands for it.
+#[async_trait]
+pub trait Post: Send + Sync + 'static {
+    /// Posts a request; its timeout covers connect, send and reading the answer. Redirects are answers like any other.
+    async fn post(&self, request: SignedRequest) -> AttemptResult;
+}
+
+/// Posts signed requests by HTTP.
 #[derive(Clone)]
 pub struct Sender {
     client: Client<HttpsConnector<Dialer>, Full<Bytes>>,
@@ -67,18 +75,6 @@ impl Sender {
         Ok(Sender { client, response_bytes_max })
     }
 
-    /// Posts a request; its timeout covers connect, send and reading the answer. Redirects are answers like any other.
-    pub async fn post(&self, request: SignedRequest) -> AttemptResult {
-        let limit = request.timeout();
-        match tokio::time::timeout(limit, self.exchange(request)).await {
-            Ok(result) => result,
-            Err(_) => AttemptResult::Unanswered {
-                why: NoAnswer::Timeout,
-                error: format!("no complete answer within {}", humantime::format_duration(limit)),
-            },
-        }
-    }
-
     async fn exchange(&self, request: SignedRequest) -> AttemptResult {
         let (uri, headers, body) = request.into_parts();
         let mut post = Request::new(Full::new(body));
@@ -108,6 +104,20 @@ impl Sender {
         }
         let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         AttemptResult::Answered { status: head.status, retry_after: retry_after.and_then(RetryAfter::parse) }
+    }
+}
+
+#[async_trait]
+impl Post for Sender {
+    async fn post(&self, request: SignedRequest) -> AttemptResult {
+        let limit = request.timeout();
+        match tokio::time::timeout(limit, self.exchange(request)).await {
+            Ok(result) => result,
+            Err(_) => AttemptResult::Unanswered {
+                why: NoAnswer::Timeout,
+                error: format!("no complete answer within {}", humantime::format_duration(limit)),
+            },
+        }
     }
 }
 

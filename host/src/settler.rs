@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, mpsc};
 
 use crate::backoff::Backoff;
-use crate::entry::{Record, Settlement};
+use crate::entry::{Place, Record, Settlement};
 use crate::health::{Health, Part};
 use crate::queue::{self, Queue};
 use crate::slots::Slot;
@@ -59,7 +59,9 @@ impl Settler {
             self.telemetry.settling(batch.len());
             self.settle(&batch).await;
             drop(slots);
-            if batch.iter().any(|line| matches!(line.record, Record::Schedule { .. })) {
+            // What was in the schedule may have been the first in its line.
+            let from_schedule = |line: &Settlement| matches!(line.handle.place, Place::Schedule { .. });
+            if batch.iter().any(|line| from_schedule(line) || matches!(line.record, Record::Schedule { .. })) {
                 self.scheduled.notify_one();
             }
         }

@@ -9,6 +9,8 @@ use http::{HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
+use crate::breaker::BreakerPolicy;
+use crate::rate::Rate;
 use crate::retry::RetryPolicy;
 use crate::secret::{Scheme, Secret};
 
@@ -41,6 +43,40 @@ pub struct Settings {
     pub timeout: Duration,
     /// Attempts at once.
     pub in_flight_max: usize,
+    /// How often attempts may be made; as often as they come if not given.
+    pub rate: Option<Rate>,
+    /// When nothing goes for a while because nothing succeeds.
+    pub breaker: BreakerPolicy,
+    /// Whether deliveries wait for the ones before them.
+    pub ordering: Ordering,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            chain: Vec::new(),
+            schemes: vec![Scheme::O2ims],
+            secret: None,
+            retry: RetryPolicy::default(),
+            timeout: Duration::from_secs(10),
+            in_flight_max: 32,
+            rate: None,
+            breaker: BreakerPolicy::default(),
+            ordering: Ordering::None,
+        }
+    }
+}
+
+/// Whether deliveries wait for the ones before them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Ordering {
+    /// They do not.
+    #[default]
+    None,
+    /// For all of the same subscription.
+    Subscription,
+    /// For those of the same subscription and `objectRef`.
+    Object,
 }
 
 /// One plugin in a subscription's chain.

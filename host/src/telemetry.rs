@@ -34,9 +34,9 @@ pub(crate) struct Attempt {
 }
 
 impl Attempt {
-    /// One that could not go now.
-    pub(crate) fn postponed(after: Duration, reason: String) -> Attempt {
-        Attempt { outcome: Outcome::Postponed { after, reason }, result: None, timing: Timing::default() }
+    /// One that was not made.
+    pub(crate) fn not_made(outcome: Outcome) -> Attempt {
+        Attempt { outcome, result: None, timing: Timing::default() }
     }
 }
 
@@ -76,6 +76,7 @@ pub struct Telemetry {
     attempts: IntCounterVec,
     request_seconds: Histogram,
     postponed: IntCounter,
+    waits: Waits,
     settle_batch: Histogram,
     queue_failures: IntCounter,
     waiting: IntGauge,
@@ -83,6 +84,34 @@ pub struct Telemetry {
     scheduled: IntGauge,
     dead_letters: IntGauge,
     of_plugins: OfPlugins,
+}
+
+/// What waits because it may not go.
+struct Waits {
+    parked: IntCounterVec,
+    parked_now: IntGauge,
+    in_line: IntGauge,
+    breakers_open: IntGauge,
+    disabled: IntGauge,
+}
+
+impl Waits {
+    fn new(make: &Maker) -> Waits {
+        Waits {
+            parked: make.counters(
+                "weft_parked_total",
+                "Times a delivery could not go now and was parked without an attempt used, by what was in its way.",
+                &["block"],
+            ),
+            parked_now: make.gauge("weft_queue_parked", "Deliveries that are parked because they may not go."),
+            in_line: make.gauge("weft_queue_in_line", "Deliveries that wait for the ones before them."),
+            breakers_open: make.gauge("weft_breakers_open", "Subscriptions whose breaker is open on this host."),
+            disabled: make.gauge(
+                "weft_subscriptions_disabled",
+                "Subscriptions that this host gave up because they failed for longer than disable_after.",
+            ),
+        }
+    }
 }
 
 /// The metrics of one subscription, looked up by their labels once.
@@ -149,7 +178,8 @@ impl Telemetry {
                 fine.clone(),
             ),
             postponed: make
-                .counter("weft_postponed_total", "Deliveries that could not go now and wait without an attempt used."),
+                .counter("weft_postponed_total", "Deliveries that a plugin put off without an attempt used."),
+            waits: Waits::new(&make),
             settle_batch: make.histogram(
                 "weft_settle_batch_size",
                 "Outcomes recorded in one step.",
@@ -183,12 +213,20 @@ impl Telemetry {
         set(&self.waiting, depth.waiting);
         set(&self.pending, depth.pending);
         set(&self.scheduled, depth.scheduled);
+        set(&self.waits.parked_now, depth.parked);
+        set(&self.waits.in_line, depth.in_line);
         set(&self.dead_letters, depth.dead);
     }
 
     /// Sets what is told about the plugins there are.
     pub fn plugins(&self, plugins: &[Status], loads: Loads, shadows: &ShadowTotals) {
         self.of_plugins.set(plugins, loads, shadows);
+    }
+
+    /// Sets the gauges of how many subscriptions are held up.
+    pub(crate) fn held_up(&self, open: usize, disabled: usize) {
+        self.waits.breakers_open.set(i64::try_from(open).unwrap_or(i64::MAX));
+        self.waits.disabled.set(i64::try_from(disabled).unwrap_or(i64::MAX));
     }
 
     /// Every attempt from now on.
@@ -234,6 +272,7 @@ impl Telemetry {
                 self.retries.with_label_values(&[of.label.as_str(), &delivery.attempt.to_string()]).inc();
             }
             Outcome::Postponed { .. } => self.postponed.inc(),
+            Outcome::Parked(block) => self.waits.parked.with_label_values(&[block.name()]).inc(),
             Outcome::Dead(reason) => self.died(&of, reason.name()),
         }
         let result = attempt.result.as_ref().map(AttemptResult::name);
@@ -299,6 +338,11 @@ impl Telemetry {
 
 fn log(delivery: &Delivery, attempt: &Attempt, result: &str) {
     let (outcome, detail) = match &attempt.outcome {
+        // No attempt, and a million of them may be parked at once.
+        Outcome::Parked(block) => {
+            tracing::debug!(delivery = %delivery.handle.id, subscription = &*delivery.subscription.id, block = block.name(), "parked");
+            return;
+        }
         Outcome::Delivered => ("delivered", None),
         Outcome::Dropped(reason) => ("dropped", Some(reason.clone())),
         Outcome::Retry { after } => ("retry", Some(format!("in {} ms", after.as_millis()))),

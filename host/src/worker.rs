@@ -4,43 +4,44 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::attempt::{AttemptResult, Timing};
 use crate::backoff::Backoff;
-use crate::bulkhead::Bulkhead;
 use crate::delivery::{Context, Delivery};
 use crate::directory::Directory;
 use crate::endpoints::Endpoints;
 use crate::entry::{Entry, Record, Settlement};
 use crate::event::BodyForm;
+use crate::gate::{Gate, Refusal};
 use crate::health::{Health, Part};
-use crate::outcome::Outcome;
+use crate::outcome::{DeadReason, Outcome};
 use crate::plugin::{Call, Decision, Plugins};
 use crate::queue::Queue;
 use crate::request::Draft;
-use crate::sender::Sender;
+use crate::sender::Post;
 use crate::settler::Inbox;
 use crate::slots::{Free, Slots};
 use crate::telemetry::{Attempt, Telemetry};
 
 /// A blocking read ends after this, so that a stopping host does not wait longer.
 const RECEIVE_WAIT: Duration = Duration::from_millis(500);
-/// A delivery that finds its subscription's places taken comes again after this, and as much again by chance.
-const CROWDED_WAIT: Duration = Duration::from_millis(100);
 
 /// What handling entries takes. One per host, shared by its loops.
 pub(crate) struct Worker {
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) directory: Directory,
     pub(crate) plugins: Arc<Plugins>,
-    pub(crate) sender: Sender,
+    pub(crate) sender: Arc<dyn Post>,
     pub(crate) inbox: Inbox,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) health: Arc<Health>,
-    pub(crate) bulkhead: Bulkhead,
     pub(crate) endpoints: Endpoints,
+    pub(crate) gate: Gate,
+    /// Told when something may have become due before what the scheduler waits for.
+    pub(crate) scheduled: Arc<Notify>,
     pub(crate) body: BodyForm,
     pub(crate) body_bytes_max: usize,
     /// Every delivery in hand.
@@ -57,14 +58,20 @@ pub(crate) async fn run(worker: Arc<Worker>, number: usize, in_flight: usize, st
     loop {
         // Both branches only wait; dropping either loses nothing.
         let free = tokio::select! {
-            free = slots.take() => free,
+            biased;
             () = stop.cancelled() => return,
+            free = slots.take() => free,
         };
+        let asked = Instant::now();
         let received = worker.queue.receive(number, free.count(), RECEIVE_WAIT).await;
         worker.health.note(Part::Receive, &received);
         match received {
             Ok(entries) => {
                 backoff.reset();
+                // What came and had to wait for its turn may have it already.
+                if worker.directory.keeps_order() && asked.elapsed() < RECEIVE_WAIT {
+                    worker.scheduled.notify_one();
+                }
                 worker.take_on(entries, free).await;
             }
             Err(_) => {
@@ -93,6 +100,7 @@ impl Worker {
             self.in_hand.spawn(async move {
                 // Abandoned half-way, the entry was not settled and comes again.
                 tokio::select! {
+                    biased;
                     settlement = worker.handle(&entry) => worker.inbox.hand_in(settlement, slot),
                     () = worker.abandon.cancelled() => {}
                 }
@@ -123,10 +131,10 @@ impl Worker {
 
     /// One try: place, chain, signature, POST, conclusion.
     async fn attempt(&self, delivery: &mut Delivery, now: SystemTime) -> Attempt {
-        let subscription = &delivery.subscription;
-        let Some(_place) = self.bulkhead.enter(&subscription.id, subscription.settings.in_flight_max) else {
-            let after = CROWDED_WAIT.mul_f64(1.0 + fastrand::f64());
-            return Attempt::postponed(after, "all places of the subscription are taken".to_owned());
+        let place = match self.gate.enter(&delivery.subscription, delivery.handle.place) {
+            Ok(place) => place,
+            Err(Refusal::Parked(block)) => return Attempt::not_made(Outcome::Parked(block)),
+            Err(Refusal::Disabled) => return Attempt::not_made(Outcome::Dead(DeadReason::Disabled)),
         };
         let started = Instant::now();
         let draft = match self.draft(delivery, now).await {
@@ -137,6 +145,8 @@ impl Worker {
         let request = draft.sign(&delivery.identity, &delivery.subscription, SystemTime::now());
         let result = self.sender.post(request).await;
         let timing = Timing { chain, request: started.elapsed().saturating_sub(chain) };
+        let settings = &delivery.subscription.settings;
+        place.conclude(settings, &result, settings.retry.pause(&result, SystemTime::now()));
         Attempt { outcome: conclude(delivery, &result), result: Some(result), timing }
     }
 

@@ -96,6 +96,8 @@ async fn dlq_does_the_same_with_the_embedded_queue() {
 }
 
 async fn look_after_dead_letters(queue_url: &str) {
+    // Built before anything waits for it.
+    tests::process::weft();
     let receiver = Receiver::start().await;
     let mut config = host::config(queue_url);
     config.delivery.max_retries = 0;

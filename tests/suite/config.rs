@@ -51,6 +51,9 @@ fn the_examples_commented_keys_are_keys() {
     assert!(subscription.plugins.is_some() && subscription.signatures.is_some() && subscription.hmac_secret.is_some());
     assert!(subscription.timeout.is_some() && subscription.max_retries.is_some() && subscription.in_flight.is_some());
     assert!(subscription.retry_backoff.is_some() && subscription.max_backoff.is_some());
+    assert!(subscription.rate.is_some() && subscription.burst.is_some() && subscription.disable_after.is_some());
+    assert!(subscription.breaker_failures.is_some() && subscription.breaker_open.is_some());
+    assert!(subscription.ordering.is_some());
     assert_eq!((config.admin.tokens.len(), config.plugins.named.len()), (1, 1));
     assert!(config.delivery.hmac_secret.is_some() && config.plugins.cache_dir.is_some());
 }
@@ -90,6 +93,9 @@ fn what_cannot_be_is_refused() {
         ("[delivery]\nhmac_secret = { file = \"/no/such/file\" }", "/no/such/file"),
         ("[delivery]\nmax_backoff = \"10ms\"", "shorter than retry_backoff"),
         ("[defaults]\nsignatures = [\"md5\"]", "o2ims"),
+        ("[defaults]\nrate = \"fast\"", "rates look like \"100/s\""),
+        ("[defaults]\nrate = \"0/s\"", "rates look like"),
+        ("[subscriptions.s]\nburst = 0", "from 1 to"),
         ("[defaults]\nplugins = [{ settings = {} }]", "name"),
         ("[defaults]\nplugins = [{ name = \"a\", on_error = \"explode\" }]", "retry, deliver, drop"),
         ("[subscriptions.\"s\"]\nplugin = [\"a\"]", "did you mean plugins?"),

@@ -1,4 +1,4 @@
-//! What every queue does. Each case runs on Redis and on the embedded queue.
+//! What every queue does. Each case runs on Redis, on the embedded queue and on the one in memory.
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
@@ -9,9 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use tempfile::TempDir;
 use tests::{RedisServer, eventually};
-use weft::entry::{Content, DeadLetter, Entry, EntryId, Handle, Place, Record, Settlement, Stream};
+use weft::entry::{Content, DeadLetter, Entry, EntryId, Handle, Place, Record, Settlement, Stream, Turn, Turns};
 use weft::outcome::DeadReason;
 use weft::queue::embedded::Embedded;
+use weft::queue::memory::Memory;
 use weft::queue::redis::{Claiming, Keys, Redis};
 use weft::queue::{Depth, Filter, Queue};
 
@@ -23,6 +24,7 @@ const SOON: Duration = Duration::from_secs(5);
 enum Store {
     Redis(RedisServer),
     Embedded(TempDir),
+    Memory(Memory),
 }
 
 impl Store {
@@ -34,6 +36,10 @@ impl Store {
         Store::Embedded(tempfile::tempdir().unwrap())
     }
 
+    fn memory() -> Store {
+        Store::Memory(Memory::new(IDLE))
+    }
+
     /// As a host does when it starts.
     fn open(&self) -> Arc<dyn Queue> {
         match self {
@@ -41,7 +47,27 @@ impl Store {
                 let claiming = Claiming { idle: IDLE, ..Claiming::default() };
                 Arc::new(Redis::new(&server.url(), Keys::default(), claiming).unwrap())
             }
+            Store::Memory(memory) => Arc::new(memory.clone()),
             Store::Embedded(directory) => Arc::new(Embedded::open(&self.path_of(directory), IDLE).unwrap()),
+        }
+    }
+
+    /// As a host does that keeps an order: by the first letter of the event, if that is no brace.
+    fn open_in_turn(&self) -> Arc<dyn Queue> {
+        let turns: Turns = Arc::new(|entry| {
+            let event = Bytes::copy_from_slice(event(entry));
+            let line = (event.first() != Some(&b'{')).then(|| char::from(event[0]).to_string())?;
+            Some(Turn { line, stored: event })
+        });
+        match self {
+            Store::Redis(server) => {
+                let claiming = Claiming { idle: IDLE, ..Claiming::default() };
+                Arc::new(Redis::new(&server.url(), Keys::default(), claiming).unwrap().with_turns(turns))
+            }
+            Store::Memory(memory) => Arc::new(memory.clone().with_turns(turns)),
+            Store::Embedded(directory) => {
+                Arc::new(Embedded::open(&self.path_of(directory), IDLE).unwrap().with_turns(turns))
+            }
         }
     }
 
@@ -50,7 +76,7 @@ impl Store {
     }
 }
 
-macro_rules! on_both {
+macro_rules! on_each {
     ($($case:ident)*) => {
         mod redis {
             $(#[tokio::test] async fn $case() { super::$case(super::Store::redis().await).await; })*
@@ -58,10 +84,13 @@ macro_rules! on_both {
         mod embedded {
             $(#[tokio::test] async fn $case() { super::$case(super::Store::embedded()).await; })*
         }
+        mod memory {
+            $(#[tokio::test] async fn $case() { super::$case(super::Store::memory()).await; })*
+        }
     };
 }
 
-on_both! {
+on_each! {
     entries_come_in_the_order_of_their_publication
     receiving_waits_for_the_first_entry
     nothing_comes_when_nothing_is_there
@@ -81,6 +110,11 @@ on_both! {
     a_dead_letter_is_replayed_once
     a_purged_dead_letter_is_gone
     depth_counts_what_waits_where
+    what_is_parked_comes_back_oldest_first_when_asked_for
+    what_is_parked_from_the_schedule_keeps_its_age
+    subscriptions_with_parked_deliveries_are_found_in_pages
+    those_in_line_come_one_after_the_other
+    who_is_first_in_line_stays_so_until_it_is_over
     any_bytes_survive
     what_is_stored_outlives_its_host
 }
@@ -103,6 +137,10 @@ fn done(handle: Handle) -> Settlement {
 
 fn scheduled(handle: Handle, after: Duration, stored: &'static str) -> Settlement {
     Settlement { handle, record: Record::Schedule { after, stored: stored.into() } }
+}
+
+fn parked(handle: Handle, subscription: &str, stored: &'static str) -> Settlement {
+    Settlement { handle, record: Record::Park { subscription: subscription.into(), stored: stored.into() } }
 }
 
 fn dead(handle: Handle, letter: DeadLetter) -> Settlement {
@@ -433,8 +471,139 @@ async fn depth_counts_what_waits_where(store: Store) {
     queue.settle(&[scheduled(entries[0].handle, Duration::from_secs(60), "x")]).await.unwrap();
     queue.settle(&[dead(entries[1].handle, letter("a", DeadReason::Gone))]).await.unwrap();
     let depth = queue.depth().await.unwrap();
-    assert_eq!(depth, Depth { events: depth.events, waiting: 2, pending: 1, scheduled: 1, dead: 1 });
+    assert_eq!(
+        depth,
+        Depth { events: depth.events, waiting: 2, pending: 1, scheduled: 1, parked: 0, in_line: 0, dead: 1 }
+    );
     assert!(depth.events >= 3, "{depth:?}");
+}
+
+async fn what_is_parked_comes_back_oldest_first_when_asked_for(store: Store) {
+    let queue = store.open();
+    let entries = in_hand(&*queue, 5).await;
+    let names = ["a", "b", "a", "a", "b"].into_iter().zip(["0", "1", "2", "3", "4"]);
+    // Parked in no order, once more than once.
+    let mut batch: Vec<_> =
+        entries.iter().zip(names).map(|(entry, (id, stored))| parked(entry.handle, id, stored)).collect();
+    batch.reverse();
+    queue.settle(&batch).await.unwrap();
+    queue.settle(&batch).await.unwrap();
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.pending, depth.scheduled, depth.parked), (0, 0, 5));
+    assert!(queue.take_due(count(10)).await.unwrap().entries.is_empty(), "it waits until it is asked for");
+    let counts = queue.unpark(&[("a".into(), 2), ("b".into(), 9), ("nobody".into(), 1)]).await.unwrap();
+    assert_eq!(counts, [2, 2, 0]);
+    let due = queue.take_due(count(10)).await.unwrap().entries;
+    let mut found: Vec<_> = due.iter().map(|entry| format!("{:?}", entry.content)).collect();
+    found.sort();
+    let expected = ["0", "1", "2", "4"].map(|stored| format!("{:?}", Content::Stored(stored.into())));
+    assert_eq!(found, expected);
+    queue.settle(&due.iter().map(|entry| done(entry.handle)).collect::<Vec<_>>()).await.unwrap();
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.scheduled, depth.parked), (0, 1));
+    drop(queue);
+    let queue = store.open();
+    assert_eq!(queue.unpark(&[("a".into(), 1)]).await.unwrap(), [1]);
+    assert_eq!(self::due(&*queue).await.content, Content::Stored("3".into()));
+}
+
+async fn what_is_parked_from_the_schedule_keeps_its_age(store: Store) {
+    let queue = store.open();
+    let entries = in_hand(&*queue, 2).await;
+    queue.settle(&[scheduled(entries[0].handle, Duration::ZERO, "old")]).await.unwrap();
+    queue.settle(&[parked(entries[1].handle, "a", "young")]).await.unwrap();
+    let old = due(&*queue).await;
+    queue.settle(&[parked(old.handle, "a", "old, again")]).await.unwrap();
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.scheduled, depth.parked), (0, 2));
+    // One that is due goes after what is brought back.
+    for expected in ["old, again", "young"] {
+        assert_eq!(queue.unpark(&[("a".into(), 1)]).await.unwrap(), [1]);
+        assert_eq!(due(&*queue).await.content, Content::Stored(expected.into()));
+    }
+}
+
+async fn subscriptions_with_parked_deliveries_are_found_in_pages(store: Store) {
+    let queue = store.open();
+    assert!(queue.parked(None, count(10)).await.unwrap().is_empty());
+    let entries = in_hand(&*queue, 6).await;
+    let ids = ["a", "aa", "a", "b", "é", "a b"];
+    let batch: Vec<_> = entries.iter().zip(ids).map(|(entry, id)| parked(entry.handle, id, "x")).collect();
+    queue.settle(&batch).await.unwrap();
+    let page = async |after: Option<&str>, max| {
+        let found = queue.parked(after, count(max)).await.unwrap();
+        found.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(page(None, 10).await, ["a", "a b", "aa", "b", "é"]);
+    assert_eq!(page(None, 2).await, ["a", "a b"]);
+    assert_eq!(page(Some("a b"), 2).await, ["aa", "b"]);
+    assert_eq!(page(Some("b"), 2).await, ["é"]);
+    assert!(page(Some("é"), 2).await.is_empty());
+}
+
+/// What is due, in any order.
+async fn all_due(queue: &dyn Queue) -> Vec<(Handle, String)> {
+    let text = |content: &Content| match content {
+        Content::Stored(stored) => String::from_utf8_lossy(stored).into_owned(),
+        Content::Fields(_) => panic!("it was stored"),
+    };
+    let due = queue.take_due(count(10)).await.unwrap().entries;
+    let mut due: Vec<_> = due.iter().map(|entry| (entry.handle, text(&entry.content))).collect();
+    due.sort_by(|a, b| a.1.cmp(&b.1));
+    due
+}
+
+async fn those_in_line_come_one_after_the_other(store: Store) {
+    let queue = store.open_in_turn();
+    let events = ["a1", "b1", "{}", "a2", "a3", "b2"].map(|event| Bytes::from_static(event.as_bytes()));
+    queue.publish(&events).await.unwrap();
+    // Only what need not wait is received.
+    let free = queue.receive(0, count(10), SOON).await.unwrap();
+    assert_eq!(free.iter().map(event).collect::<Vec<_>>(), [b"{}"]);
+    let free = &free[0];
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.waiting, depth.pending), (0, 1));
+    let mut order = Vec::new();
+    for _ in 0..3 {
+        let due = all_due(&*queue).await;
+        assert!(all_due(&*queue).await.is_empty(), "nobody goes before the first is over");
+        for (handle, text) in due {
+            order.push(text);
+            let over = if order.len() == 2 { dead(handle, letter("b", DeadReason::Gone)) } else { done(handle) };
+            queue.settle(&[over.clone(), over]).await.unwrap();
+        }
+    }
+    assert_eq!(order, ["a1", "b1", "a2", "b2", "a3"]);
+    queue.settle(&[done(free.handle)]).await.unwrap();
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.waiting, depth.pending, depth.scheduled, depth.in_line), (0, 0, 0, 0));
+}
+
+async fn who_is_first_in_line_stays_so_until_it_is_over(store: Store) {
+    let queue = store.open_in_turn();
+    let events = ["a1", "a2", "a3"].map(|event| Bytes::from_static(event.as_bytes()));
+    queue.publish(&events).await.unwrap();
+    assert!(queue.receive(0, count(10), Duration::from_millis(10)).await.unwrap().is_empty());
+    let first = all_due(&*queue).await.remove(0);
+    assert_eq!(queue.depth().await.unwrap().in_line, 2);
+    queue.settle(&[scheduled(first.0, Duration::ZERO, "a1, again")]).await.unwrap();
+    let again = due(&*queue).await;
+    assert_eq!(again.content, Content::Stored("a1, again".into()));
+    queue.settle(&[parked(again.handle, "a", "a1, parked")]).await.unwrap();
+    assert!(all_due(&*queue).await.is_empty());
+    drop(queue);
+    let queue = store.open_in_turn();
+    assert_eq!(queue.unpark(&[("a".into(), 5)]).await.unwrap(), [1]);
+    let again = due(&*queue).await;
+    assert_eq!(again.content, Content::Stored("a1, parked".into()));
+    queue.settle(&[done(again.handle)]).await.unwrap();
+    let second = due(&*queue).await;
+    assert_eq!(second.content, Content::Stored("a2".into()));
+    // Its host is gone: it comes again, and still nobody overtakes it.
+    let second = due(&*queue).await;
+    assert_eq!(second.content, Content::Stored("a2".into()));
+    queue.settle(&[done(second.handle)]).await.unwrap();
+    assert_eq!(due(&*queue).await.content, Content::Stored("a3".into()));
 }
 
 async fn any_bytes_survive(store: Store) {
@@ -460,4 +629,32 @@ async fn what_is_stored_outlives_its_host(store: Store) {
     assert_eq!(receive(&*queue, 1).await[0].handle.id, ids[0]);
     let later = queue.publish(&numbered(3..4)).await.unwrap();
     assert!(later[0] > ids[0], "ids grow over restarts");
+}
+
+#[tokio::test]
+async fn nobody_overtakes_what_another_host_has_read_and_not_looked_through() {
+    let server = RedisServer::start().await;
+    let store = Store::Redis(server);
+    let queue = store.open_in_turn();
+    let Store::Redis(server) = &store else { unreachable!("it was just made") };
+    queue.publish(&["a1", "a2"].map(|event| Bytes::from_static(event.as_bytes()))).await.unwrap();
+    // The group is made, and a host reads the first one and stops there.
+    assert!(queue.receive(0, count(1), Duration::from_millis(1)).await.unwrap().is_empty());
+    let _: u64 = server.run(&["XGROUP", "DESTROY", "o2ims:events", "webhook-workers"]).await;
+    let _: u64 = server.run(&["DEL", "o2ims:retry:lines", "o2ims:retry:next", "o2ims:retry:data"]).await;
+    let _: String = server.run(&["XGROUP", "CREATE", "o2ims:events", "webhook-workers", "0"]).await;
+    let read = ["XREADGROUP", "GROUP", "webhook-workers", "stopped/0", "COUNT", "1", "STREAMS", "o2ims:events", ">"];
+    let _: ::redis::Value = server.run(&read).await;
+    assert!(queue.receive(0, count(1), Duration::from_millis(1)).await.unwrap().is_empty());
+    let due = queue.take_due(count(10)).await.unwrap();
+    assert!(due.entries.is_empty() && due.next.is_some_and(|next| next < Duration::from_millis(50)), "{due:?}");
+    // When it is claimed it gets in line before the other.
+    eventually("it is claimed", || async {
+        queue.claim(count(10)).await.unwrap();
+        let stopped: Vec<::redis::Value> =
+            server.run(&["XPENDING", "o2ims:events", "webhook-workers", "-", "+", "1", "stopped/0"]).await;
+        stopped.is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(all_due(&*queue).await.into_iter().map(|(_, text)| text).collect::<Vec<_>>(), ["a1"]);
 }

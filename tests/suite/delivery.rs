@@ -195,7 +195,9 @@ async fn a_tarpit_takes_its_own_places_and_nobody_elses() {
     }
     until("all quick ones", || receiver.arrived_at("/quick").len() == 100).await;
     assert_eq!(receiver.arrived_at("/tarpit").len(), 3, "no more than its places");
-    assert!(host.metric("weft_postponed_total") >= 37.0, "those that found no place wait in the schedule");
+    let parked = ["places", "backlog"].map(|block| host.metric(&format!("weft_parked_total{{block=\"{block}\"}}")));
+    assert_eq!(parked.iter().sum::<f64>(), 37.0, "those that found no place are parked, once: {parked:?}");
+    until("they are counted", || host.metric("weft_queue_parked") == 37.0).await;
     // Waiting used up no attempt.
     let retries = "o2ims_webhook_retries_total{attempt=\"1\",subscription_id=\"slow\"}";
     assert_eq!(host.metric(retries), 0.0);

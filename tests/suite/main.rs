@@ -8,6 +8,7 @@ mod conformance;
 mod delivery;
 mod docs;
 mod examples;
+mod flow;
 mod hostile;
 mod plugins;
 mod recovery;

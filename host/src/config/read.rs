@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use super::reader::{Reader, Report};
@@ -12,10 +13,15 @@ use crate::admin::{Role, Token, TokenSecret};
 use crate::event::BodyForm;
 use crate::plugin::Grant;
 use crate::secret::Scheme;
-use crate::subscription::{Mode, OnError};
+use crate::subscription::{Mode, OnError, Ordering};
 
 const ON_ERROR: [(&str, OnError); 3] =
     [("retry", OnError::Retry), ("deliver", OnError::Deliver), ("drop", OnError::Drop)];
+const ORDERING: [(&str, Ordering); 3] =
+    [("none", Ordering::None), ("subscription", Ordering::Subscription), ("object", Ordering::Object)];
+const RATES: &str = "rates look like \"100/s\", \"90/min\" or \"1000/h\"";
+const BURSTS: RangeInclusive<u64> = 1..=1_000_000;
+const BREAKER_FAILURES: RangeInclusive<u64> = 1..=1_000_000_000;
 const MEBIBYTE: u64 = 1024 * 1024;
 
 /// Reads it all, and says what is wrong with it.
@@ -107,6 +113,12 @@ impl Defaults {
     fn read(&mut self, mut reader: Reader<'_>) {
         set(&mut self.plugins, chain(&mut reader));
         set(&mut self.signatures, signatures(&mut reader));
+        self.rate = reader.parsed("rate", RATES);
+        self.burst = reader.count("burst", BURSTS);
+        set(&mut self.breaker_failures, reader.count("breaker_failures", BREAKER_FAILURES));
+        set(&mut self.breaker_open, reader.duration("breaker_open"));
+        self.disable_after = reader.duration("disable_after");
+        set(&mut self.ordering, reader.word("ordering", &ORDERING));
         reader.finish();
     }
 }
@@ -122,6 +134,12 @@ impl Overrides {
             retry_backoff: reader.duration("retry_backoff"),
             max_backoff: reader.duration("max_backoff"),
             in_flight: reader.count("in_flight", 1..=65_536),
+            rate: reader.parsed("rate", RATES),
+            burst: reader.count("burst", BURSTS),
+            breaker_failures: reader.count("breaker_failures", BREAKER_FAILURES),
+            breaker_open: reader.duration("breaker_open"),
+            disable_after: reader.duration("disable_after"),
+            ordering: reader.word("ordering", &ORDERING),
         };
         reader.finish();
         overrides

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{DeadPage, Depth, Due, Error, Filter, Queue};
-use crate::entry::{Content, DeadLetter, Entry, EntryId, Handle, Place, Settlement, Stream};
+use crate::entry::{Content, DeadLetter, Entry, EntryId, Handle, Place, Settlement, Stream, Turns};
 use crate::stored::unix_ms;
 use committer::{Command, Committer, Done};
 use state::State;
@@ -32,6 +32,9 @@ pub struct Embedded {
     shared: Arc<Shared>,
     commands: Option<mpsc::Sender<Command>>,
     committer: Option<std::thread::JoinHandle<()>>,
+    turns: Option<Turns>,
+    /// Held by the one that has entries get in line, so that they do as they were published.
+    lining_up: tokio::sync::Mutex<()>,
 }
 
 /// What the callers and the committer's thread share.
@@ -60,7 +63,37 @@ impl Embedded {
         let committer = Committer::new(Arc::clone(&shared), received);
         let thread = std::thread::Builder::new().name("weft-committer".to_owned()).spawn(|| committer.run());
         let thread = thread.map_err(|error| shared.store.unavailable(&error))?;
-        Ok(Embedded { shared, commands: Some(commands), committer: Some(thread) })
+        let lining_up = tokio::sync::Mutex::default();
+        Ok(Embedded { shared, commands: Some(commands), committer: Some(thread), turns: None, lining_up })
+    }
+
+    /// The same queue for a host that has entries wait for their turn.
+    #[must_use]
+    pub fn with_turns(mut self, turns: Turns) -> Embedded {
+        self.turns = Some(turns);
+        self
+    }
+
+    /// Hands out what need not wait for its turn, and has the rest get in line. `None` if nothing was there.
+    async fn hand_out_in_turn(&self, max: usize, turns: &Turns) -> Result<Option<Vec<Entry>>, Error> {
+        let _alone = self.lining_up.lock().await;
+        let before = self.shared.state().cursors();
+        let (mut free, mut waiting) = (Vec::new(), Vec::new());
+        for entry in self.hand_out(max)? {
+            match turns(&entry) {
+                Some(turn) => waiting.push((entry.handle, turn)),
+                None => free.push(entry),
+            }
+        }
+        if waiting.is_empty() {
+            return Ok((!free.is_empty()).then_some(free));
+        }
+        let handles: Vec<Handle> =
+            free.iter().map(|entry| entry.handle).chain(waiting.iter().map(|(handle, _)| *handle)).collect();
+        let lined_up = self.commit(|done| Command::LineUp(waiting, done)).await;
+        // What could not be recorded is handed out once more, or it would be missing from its line.
+        lined_up.inspect_err(|_| self.shared.state().take_back(before, &handles))?;
+        Ok(Some(free))
     }
 
     async fn commit<T>(&self, command: impl FnOnce(Done<T>) -> Command) -> Result<T, Error> {
@@ -113,9 +146,12 @@ impl Queue for Embedded {
             let mut added = std::pin::pin!(self.shared.added.notified());
             // From here on no wake-up is missed, also not one that comes while we look.
             added.as_mut().enable();
-            let entries = self.hand_out(max.get())?;
-            if !entries.is_empty() || tokio::time::timeout_at(deadline, added).await.is_err() {
-                return Ok(entries);
+            let entries = match &self.turns {
+                Some(turns) => self.hand_out_in_turn(max.get(), turns).await?,
+                None => Some(self.hand_out(max.get())?).filter(|entries| !entries.is_empty()),
+            };
+            if entries.is_some() || tokio::time::timeout_at(deadline, added).await.is_err() {
+                return Ok(entries.unwrap_or_default());
             }
         }
     }
@@ -153,6 +189,15 @@ impl Queue for Embedded {
     async fn settle(&self, batch: &[Settlement]) -> Result<(), Error> {
         let batch = batch.to_vec();
         self.commit(|done| Command::Settle(batch, done)).await
+    }
+
+    async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<usize>, Error> {
+        let wanted = wanted.to_vec();
+        self.commit(|done| Command::Unpark(wanted, done)).await
+    }
+
+    async fn parked(&self, after: Option<&str>, max: NonZeroUsize) -> Result<Vec<Arc<str>>, Error> {
+        self.shared.store.parked(after, max.get())
     }
 
     async fn dead_letters(
@@ -197,6 +242,8 @@ impl Queue for Embedded {
             waiting: (counts.events + counts.deliveries).saturating_sub(pending),
             pending,
             scheduled: counts.scheduled,
+            parked: counts.parked,
+            in_line: counts.in_line,
             dead: counts.dead,
         })
     }

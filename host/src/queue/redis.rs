@@ -2,7 +2,7 @@
 //! fields that the O2-IMS gateway's Go workers use. For any number of hosts.
 
 use std::num::NonZeroUsize;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -11,14 +11,16 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, Pipeline, Value, cmd};
 
 use super::{DeadPage, Depth, Due, Error, Filter, Queue};
-use crate::entry::{DeadLetter, Entry, EntryId, Place, Record, Settlement, Stream};
+use crate::entry::{DeadLetter, Entry, EntryId, Place, Record, Settlement, Stream, Turns};
 use crate::outcome::DeadReason;
 use reply::Pending;
 use scripts::Scripts;
 
 mod letter;
+mod parking;
 mod reply;
 mod scripts;
+mod turns;
 
 /// How long a command may take before the connection is given up.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -82,6 +84,10 @@ pub struct Redis {
     readers: Mutex<Vec<Option<ConnectionManager>>>,
     keys: Keys,
     retry_data: String,
+    parked: String,
+    /// Of the lines.
+    lines: [String; 3],
+    turns: Option<Turns>,
     claiming: Claiming,
     host_id: String,
     scripts: Scripts,
@@ -98,8 +104,45 @@ impl Redis {
     pub fn with_client(client: Client, keys: Keys, claiming: Claiming) -> Result<Redis, Error> {
         let commands = connection(&client, RESPONSE_TIMEOUT)?;
         let retry_data = format!("{}:data", keys.retry);
+        let parked = format!("{}:parked", keys.retry);
+        let lines = ["lines", "first", "next"].map(|name| format!("{}:{name}", keys.retry));
         let (readers, host_id, scripts) = (Mutex::default(), host_id(), Scripts::new());
-        Ok(Redis { client, commands, readers, keys, retry_data, claiming, host_id, scripts })
+        Ok(Redis {
+            client,
+            commands,
+            readers,
+            keys,
+            retry_data,
+            parked,
+            lines,
+            turns: None,
+            claiming,
+            host_id,
+            scripts,
+        })
+    }
+
+    /// The same queue for a host that has entries wait for their turn.
+    #[must_use]
+    pub fn with_turns(self, turns: Turns) -> Redis {
+        Redis { turns: Some(turns), ..self }
+    }
+
+    /// Has entries wait for their turn, and returns those that need not. What cannot be recorded stays pending.
+    async fn line_up(&self, consumer: &str, entries: Vec<Entry>) -> Result<Vec<Entry>, Error> {
+        let Some(turns) = self.turns.as_ref().filter(|_| !entries.is_empty()) else { return Ok(entries) };
+        let (mut free, mut waiting) = (Vec::new(), Vec::new());
+        for entry in entries {
+            match turns(&entry) {
+                Some(turn) => waiting.push((entry, turn)),
+                None => free.push(entry),
+            }
+        }
+        let mut line_up = self.invocation(&self.scripts.line_up);
+        line_up.arg(&self.keys.group).arg(turns::arguments(&format!("{consumer}+"), &free, &waiting));
+        let lined_up: redis::RedisResult<()> = line_up.invoke_async(&mut self.commands.clone()).await;
+        lined_up.map_err(|error| self.unavailable(&error))?;
+        Ok(free)
     }
 
     /// The connection of one worker's blocking reads.
@@ -158,7 +201,8 @@ impl Redis {
             return Ok(Vec::new());
         }
         let mut claim = cmd("XCLAIM");
-        claim.arg(key).arg(&self.keys.group).arg(format!("{}/claim", self.host_id)).arg(idle);
+        let consumer = format!("{}/claim", self.host_id);
+        claim.arg(key).arg(&self.keys.group).arg(&consumer).arg(idle);
         abandoned.iter().for_each(|pending| {
             claim.arg(pending.id.to_string());
         });
@@ -168,7 +212,7 @@ impl Redis {
             let pending = abandoned.iter().find(|pending| pending.id == entry.handle.id);
             entry.condemned = pending.and_then(|pending| self.condemn(pending, entry.handle.id));
         }
-        Ok(entries)
+        self.line_up(&consumer, entries).await
     }
 
     fn condemn(&self, pending: &Pending, id: EntryId) -> Option<DeadReason> {
@@ -198,7 +242,7 @@ impl Redis {
         for key in [&self.keys.events, &self.keys.deliveries, &self.keys.retry, &self.retry_data] {
             invocation.key(key);
         }
-        invocation.key(&self.keys.dead_letters);
+        invocation.key(&self.keys.dead_letters).key(&self.parked).key(&self.lines);
         invocation
     }
 }
@@ -217,7 +261,8 @@ impl Queue for Redis {
     async fn receive(&self, worker: usize, max: NonZeroUsize, wait: Duration) -> Result<Vec<Entry>, Error> {
         let mut reader = self.reader(worker, wait)?;
         let mut read = cmd("XREADGROUP");
-        read.arg("GROUP").arg(&self.keys.group).arg(format!("{}/{worker}", self.host_id));
+        let consumer = format!("{}/{worker}", self.host_id);
+        read.arg("GROUP").arg(&self.keys.group).arg(&consumer);
         read.arg("COUNT").arg(max.get()).arg("BLOCK").arg(millis(wait).max(1));
         read.arg("STREAMS").arg(&self.keys.events).arg(&self.keys.deliveries).arg(">").arg(">");
         let answer = read.query_async(&mut reader).await;
@@ -225,12 +270,12 @@ impl Queue for Redis {
             Some(value) => value,
             None => read.query_async(&mut reader).await.map_err(|error| self.unavailable(&error))?,
         };
-        reply::streams(value, &self.keys.events)
+        self.line_up(&consumer, reply::streams(value, &self.keys.events)?).await
     }
 
     async fn take_due(&self, max: NonZeroUsize) -> Result<Due, Error> {
         let mut take = self.invocation(&self.scripts.take_due);
-        take.arg(max.get()).arg(millis(self.claiming.idle));
+        take.arg(max.get()).arg(millis(self.claiming.idle)).arg(&self.keys.group);
         let answer = take.invoke_async(&mut self.commands.clone()).await.map_err(|error| self.unavailable(&error))?;
         reply::due(answer)
     }
@@ -266,6 +311,7 @@ impl Queue for Redis {
             let kind = match record {
                 Record::Done => "X",
                 Record::Schedule { .. } => "S",
+                Record::Park { .. } => "P",
                 Record::Dead(_) => "D",
             };
             settle.arg(kind).arg(reply::stream_number(handle.stream)).arg(handle.id.to_string()).arg(lease);
@@ -273,6 +319,9 @@ impl Queue for Redis {
                 Record::Done => {}
                 Record::Schedule { after, stored } => {
                     settle.arg(millis(*after)).arg(stored.as_ref());
+                }
+                Record::Park { subscription, stored } => {
+                    settle.arg(parking::member(subscription, handle)).arg(stored.as_ref());
                 }
                 Record::Dead(letter) => {
                     let fields = letter::to_fields(letter);
@@ -284,6 +333,22 @@ impl Queue for Redis {
             }
         }
         settle.invoke_async(&mut self.commands.clone()).await.map_err(|error| self.unavailable(&error))
+    }
+
+    async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<usize>, Error> {
+        let mut unpark = self.invocation(&self.scripts.unpark);
+        for (subscription, max) in wanted {
+            unpark.arg(&**subscription).arg(*max);
+        }
+        unpark.invoke_async(&mut self.commands.clone()).await.map_err(|error| self.unavailable(&error))
+    }
+
+    async fn parked(&self, after: Option<&str>, max: NonZeroUsize) -> Result<Vec<Arc<str>>, Error> {
+        let mut find = self.invocation(&self.scripts.parked);
+        find.arg(parking::after(after)).arg(max.get());
+        let found: Vec<String> =
+            find.invoke_async(&mut self.commands.clone()).await.map_err(|error| self.unavailable(&error))?;
+        Ok(found.into_iter().map(Arc::from).collect())
     }
 
     async fn dead_letters(
@@ -346,8 +411,13 @@ impl Queue for Redis {
         pipeline.cmd("XLEN").arg(&self.keys.events);
         pipeline.cmd("ZCARD").arg(&self.keys.retry);
         pipeline.cmd("XLEN").arg(&self.keys.dead_letters);
-        let (events, scheduled, dead): (u64, u64, u64) = self.ask_all(&pipeline).await?;
-        let mut depth = Depth { events, scheduled, dead, ..Depth::default() };
+        pipeline.cmd("ZCARD").arg(&self.parked);
+        pipeline.cmd("ZCARD").arg(&self.lines[0]);
+        pipeline.cmd("HLEN").arg(&self.lines[1]);
+        let (events, scheduled, dead, parked, lines, first): (u64, u64, u64, u64, u64, u64) =
+            self.ask_all(&pipeline).await?;
+        let in_line = lines.saturating_sub(first);
+        let mut depth = Depth { events, scheduled, dead, parked, in_line, ..Depth::default() };
         for stream in [&self.keys.events, &self.keys.deliveries] {
             // A stream that does not exist yet is an error here, and holds nothing.
             let mut groups = cmd("XINFO");

@@ -11,14 +11,20 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
 use super::form;
-use super::store::{COUNTS, DEAD, ENTRIES, EntryKey, LAST_ID, META, SCHEDULE, ScheduleKey, stream_number};
-use crate::entry::{EntryId, Handle, Place, Record, Settlement, Stream};
+use super::store::{
+    COUNTS, DEAD, ENTRIES, EntryKey, FIRST, LAST_ID, LINES, META, PARKED, ParkedKey, SCHEDULE, ScheduleKey,
+    stream_number,
+};
+use crate::entry::{EntryId, Handle, Place, Record, Settlement, Stream, Turn};
 use crate::outcome::DeadReason;
 use crate::queue::Error;
 use crate::stored::{self, unix_ms};
 
 /// Operations in one transaction.
 const BATCH_MAX: usize = 1024;
+
+/// The due time of what was waiting for something else than time: before all that is due.
+const AT_ONCE: u64 = 0;
 
 /// Where an answer goes.
 pub(super) type Done<T> = oneshot::Sender<Result<T, Error>>;
@@ -29,6 +35,8 @@ pub(super) enum Command {
     Settle(Vec<Settlement>, Done<()>),
     Replay(EntryId, Done<Option<EntryId>>),
     Purge(EntryId, Done<bool>),
+    Unpark(Vec<(Arc<str>, usize)>, Done<Vec<usize>>),
+    LineUp(Vec<(Handle, Turn)>, Done<()>),
 }
 
 /// What is answered once it is committed.
@@ -37,6 +45,7 @@ enum Answer {
     Settled(Done<()>),
     Replayed(Option<EntryId>, Done<Option<EntryId>>),
     Purged(bool, Done<bool>),
+    Unparked(Vec<usize>, Done<Vec<usize>>),
 }
 
 pub(super) struct Committer {
@@ -95,6 +104,7 @@ impl Answer {
             Answer::Settled(done) => drop(done.send(Ok(()))),
             Answer::Replayed(id, done) => drop(done.send(Ok(id))),
             Answer::Purged(was_there, done) => drop(done.send(Ok(was_there))),
+            Answer::Unparked(counts, done) => drop(done.send(Ok(counts))),
         }
     }
 
@@ -104,6 +114,7 @@ impl Answer {
             Answer::Settled(done) => drop(done.send(Err(error))),
             Answer::Replayed(_, done) => drop(done.send(Err(error))),
             Answer::Purged(_, done) => drop(done.send(Err(error))),
+            Answer::Unparked(_, done) => drop(done.send(Err(error))),
         }
     }
 }
@@ -113,6 +124,9 @@ struct Batch<'t> {
     shared: &'t Shared,
     entries: Table<'t, EntryKey, &'static [u8]>,
     schedule: Table<'t, ScheduleKey, &'static [u8]>,
+    parked: Table<'t, ParkedKey<'static>, &'static [u8]>,
+    lines: Table<'t, ParkedKey<'static>, &'static [u8]>,
+    first: Table<'t, EntryKey, &'static str>,
     dead: Table<'t, (u64, u64), &'static [u8]>,
     meta: Table<'t, &'static str, (u64, u64)>,
     now_ms: u64,
@@ -130,6 +144,9 @@ impl<'t> Batch<'t> {
             shared,
             entries: transaction.open_table(ENTRIES)?,
             schedule: transaction.open_table(SCHEDULE)?,
+            parked: transaction.open_table(PARKED)?,
+            lines: transaction.open_table(LINES)?,
+            first: transaction.open_table(FIRST)?,
             dead: transaction.open_table(DEAD)?,
             meta,
             now_ms: unix_ms(SystemTime::now()),
@@ -166,6 +183,16 @@ impl<'t> Batch<'t> {
                 Ok(Answer::Settled(done))
             }
             Command::Replay(id, done) => Ok(Answer::Replayed(self.replay(id)?, done)),
+            Command::Unpark(wanted, done) => {
+                let counts: Result<_, redb::Error> = wanted.iter().map(|(id, max)| self.unpark(id, *max)).collect();
+                Ok(Answer::Unparked(counts?, done))
+            }
+            Command::LineUp(waiting, done) => {
+                for (handle, turn) in &waiting {
+                    self.line_up(*handle, turn)?;
+                }
+                Ok(Answer::Settled(done))
+            }
             Command::Purge(id, done) => Ok(Answer::Purged(self.dead.remove((id.ms, id.seq))?.is_some(), done)),
         }
     }
@@ -183,25 +210,72 @@ impl<'t> Batch<'t> {
         match (handle.place, due) {
             (Place::Schedule { .. }, Some(due)) => drop(self.schedule.remove((due, stream, ms, seq))?),
             (Place::Schedule { .. }, None) => {}
-            (Place::Stream, _) => {
-                if self.entries.remove((stream, ms, seq))?.is_some() {
-                    let count = self.count(handle.stream);
-                    *count = count.saturating_sub(1);
-                }
-            }
+            (Place::Stream, _) => self.leave_stream(handle)?,
         }
         match &line.record {
-            Record::Done => {}
+            Record::Done => self.is_over(handle)?,
             Record::Schedule { after, stored } => {
                 let due = self.now_ms + u64::try_from(after.as_millis()).unwrap_or(u64::MAX / 2);
                 self.schedule.insert((due, stream, ms, seq), stored.as_ref())?;
             }
+            Record::Park { subscription, stored } => {
+                self.parked.insert((&**subscription, ms, seq, stream), stored.as_ref())?;
+            }
             Record::Dead(letter) => {
                 let id = self.next_id();
                 self.dead.insert((id.ms, id.seq), form::encode_letter(letter).as_slice())?;
+                self.is_over(handle)?;
             }
         }
         Ok(())
+    }
+
+    fn leave_stream(&mut self, handle: Handle) -> Result<(), redb::Error> {
+        if self.entries.remove((stream_number(handle.stream), handle.id.ms, handle.id.seq))?.is_some() {
+            let count = self.count(handle.stream);
+            *count = count.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    fn line_up(&mut self, handle: Handle, turn: &Turn) -> Result<(), redb::Error> {
+        let (stream, EntryId { ms, seq }) = (stream_number(handle.stream), handle.id);
+        self.leave_stream(handle)?;
+        self.settled.insert(handle);
+        self.lines.insert((&*turn.line, ms, seq, stream), turn.stored.as_ref())?;
+        self.next_of(&turn.line)
+    }
+
+    /// The next in its line may go.
+    fn is_over(&mut self, handle: Handle) -> Result<(), redb::Error> {
+        let (stream, EntryId { ms, seq }) = (stream_number(handle.stream), handle.id);
+        let line = self.first.remove((stream, ms, seq))?.map(|line| line.value().to_owned());
+        let Some(line) = line else { return Ok(()) };
+        self.lines.remove((&*line, ms, seq, stream))?;
+        self.next_of(&line)
+    }
+
+    fn next_of(&mut self, line: &str) -> Result<(), redb::Error> {
+        let all = (line, 0, 0, 0)..=(line, u64::MAX, u64::MAX, u8::MAX);
+        let Some(next) = self.lines.range(all)?.next().transpose()? else { return Ok(()) };
+        let (_, ms, seq, stream) = next.0.value();
+        if self.first.get((stream, ms, seq))?.is_none() {
+            self.first.insert((stream, ms, seq), line)?;
+            self.schedule.insert((AT_ONCE, stream, ms, seq), next.1.value())?;
+        }
+        Ok(())
+    }
+
+    fn unpark(&mut self, subscription: &str, max: usize) -> Result<usize, redb::Error> {
+        let (first, last) = ((subscription, 0, 0, 0), (subscription, u64::MAX, u64::MAX, u8::MAX));
+        for count in 0..max {
+            let Some(oldest) = self.parked.range(first..=last)?.next().transpose()? else { return Ok(count) };
+            let (_, ms, seq, stream) = oldest.0.value();
+            self.schedule.insert((AT_ONCE, stream, ms, seq), oldest.1.value())?;
+            drop(oldest);
+            self.parked.remove((subscription, ms, seq, stream))?;
+        }
+        Ok(max)
     }
 
     fn replay(&mut self, id: EntryId) -> Result<Option<EntryId>, redb::Error> {

@@ -54,6 +54,17 @@ impl State {
         }
     }
 
+    /// How far both streams were handed out.
+    pub(super) fn cursors(&self) -> [EntryId; 2] {
+        [self.events_cursor, self.deliveries_cursor]
+    }
+
+    /// As if these had not been handed out since.
+    pub(super) fn take_back(&mut self, cursors: [EntryId; 2], handles: &[Handle]) {
+        [self.events_cursor, self.deliveries_cursor] = cursors;
+        handles.iter().for_each(|handle| self.settled(handle));
+    }
+
     pub(super) fn hand_out(&mut self, stream: Stream, id: EntryId) {
         match stream {
             Stream::Events => self.events_cursor = id,

@@ -2,11 +2,12 @@
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use redb::{
-    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTableMetadata, StorageError, TableDefinition,
-    WriteTransaction,
+    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError,
+    TableDefinition, WriteTransaction,
 };
 
 use crate::entry::{EntryId, Stream};
@@ -19,6 +20,13 @@ pub(super) type ScheduleKey = (u64, u8, u64, u64);
 
 pub(super) const ENTRIES: TableDefinition<'_, EntryKey, &[u8]> = TableDefinition::new("entries");
 pub(super) const SCHEDULE: TableDefinition<'_, ScheduleKey, &[u8]> = TableDefinition::new("schedule");
+/// Subscription, then stream and id.
+pub(super) type ParkedKey<'a> = (&'a str, u64, u64, u8);
+pub(super) const PARKED: TableDefinition<'_, ParkedKey<'static>, &[u8]> = TableDefinition::new("parked");
+/// All that stand in line, by line, id and stream.
+pub(super) const LINES: TableDefinition<'_, ParkedKey<'static>, &[u8]> = TableDefinition::new("lines");
+/// The line of those that are first in theirs, which are elsewhere as well.
+pub(super) const FIRST: TableDefinition<'_, EntryKey, &str> = TableDefinition::new("first");
 pub(super) const DEAD: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("dead");
 /// `last_id`, and how many entries each stream has.
 pub(super) const META: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("meta");
@@ -35,6 +43,8 @@ pub(super) struct Counts {
     pub(super) events: u64,
     pub(super) deliveries: u64,
     pub(super) scheduled: u64,
+    pub(super) parked: u64,
+    pub(super) in_line: u64,
     pub(super) dead: u64,
 }
 
@@ -67,6 +77,9 @@ impl Store {
         let transaction = self.database.begin_write()?;
         transaction.open_table(ENTRIES)?;
         transaction.open_table(SCHEDULE)?;
+        transaction.open_table(PARKED)?;
+        transaction.open_table(LINES)?;
+        transaction.open_table(FIRST)?;
         transaction.open_table(DEAD)?;
         transaction.open_table(META)?;
         transaction.commit()?;
@@ -94,7 +107,9 @@ impl Store {
             let counts = transaction.open_table(META)?.get(COUNTS)?;
             let (events, deliveries) = counts.map(|counts| counts.value()).unwrap_or_default();
             let scheduled = transaction.open_table(SCHEDULE)?.len()?;
-            Ok(Counts { events, deliveries, scheduled, dead: transaction.open_table(DEAD)?.len()? })
+            let (parked, dead) = (transaction.open_table(PARKED)?.len()?, transaction.open_table(DEAD)?.len()?);
+            let in_line = transaction.open_table(LINES)?.len()?.saturating_sub(transaction.open_table(FIRST)?.len()?);
+            Ok(Counts { events, deliveries, scheduled, parked, in_line, dead })
         })
     }
 
@@ -134,6 +149,25 @@ impl Store {
             let stored = move || Bytes::copy_from_slice(stored.value());
             Ok((due, stream_of(stream), EntryId { ms, seq }, stored))
         }))
+    }
+
+    /// Subscriptions that have something parked, in order, from the one after `after` on.
+    pub(super) fn parked(&self, after: Option<&str>, max: usize) -> Result<Vec<Arc<str>>, Error> {
+        self.read(|transaction| {
+            let parked = transaction.open_table(PARKED)?;
+            let mut found: Vec<Arc<str>> = Vec::new();
+            while found.len() < max {
+                // From one subscription straight to the next, however much either has.
+                let last = found.last().map(|last| &**last).or(after);
+                let first_of_next = match last {
+                    Some(last) => parked.range((last, u64::MAX, u64::MAX, u8::MAX)..)?.next(),
+                    None => parked.first()?.map(Ok),
+                };
+                let Some(next) = first_of_next.transpose()? else { break };
+                found.push(next.0.value().0.into());
+            }
+            Ok(found)
+        })
     }
 
     pub(super) fn dead(&self, id: EntryId) -> Result<Option<Vec<u8>>, Error> {

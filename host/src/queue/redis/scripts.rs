@@ -1,19 +1,32 @@
 //! The Lua scripts, each one atomic step on the keys of one queue. All time is Redis's own, so that the clocks of the
-//! hosts do not matter. `KEYS` is always events, deliveries, retry, retry data, dead letters.
+//! hosts do not matter. `KEYS` is always events, deliveries, retry, retry data, dead letters, parked,
+//! and the three of lines.
 
 use redis::Script;
+
+use super::{parking, turns};
 
 /// The scripts, hashed once.
 pub(super) struct Scripts {
     pub(super) settle: Script,
     pub(super) take_due: Script,
     pub(super) replay: Script,
+    pub(super) unpark: Script,
+    pub(super) parked: Script,
+    pub(super) line_up: Script,
 }
 
 impl Scripts {
     pub(super) fn new() -> Scripts {
-        let with_clock = |body: &str| Script::new(&format!("{CLOCK}{body}"));
-        Scripts { settle: with_clock(SETTLE), take_due: with_clock(TAKE_DUE), replay: Script::new(REPLAY) }
+        let with_clock = |body: &str| Script::new(&format!("{CLOCK}{}{body}", turns::COMMON));
+        Scripts {
+            settle: with_clock(SETTLE),
+            take_due: with_clock(TAKE_DUE),
+            replay: Script::new(REPLAY),
+            unpark: Script::new(parking::UNPARK),
+            parked: Script::new(parking::FIND),
+            line_up: with_clock(turns::LINE_UP),
+        }
     }
 }
 
@@ -26,6 +39,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 ///   X stream id lease                    done, from the schedule
 ///   S stream id lease after data         schedule
 ///   D stream id lease count name value…  dead letter
+///   P stream id lease member data        park
 /// `lease` is empty for an entry in its stream. The record is made before the entry leaves, so that a record that
 /// cannot be made (a key of the wrong type, no memory) leaves the entry where it is.
 const SETTLE: &str = "
@@ -54,7 +68,10 @@ while at <= #ARGV do
   at = at + 4
   local ours = is_ours(stream, id, lease)
   if kind == 'X' then
-    if ours then leave(stream, id, lease) end
+    if ours then
+      leave(stream, id, lease)
+      is_over(stream .. ':' .. id)
+    end
   elseif kind == 'S' then
     if ours then
       redis.call('HSET', KEYS[4], stream .. ':' .. id, ARGV[at + 1])
@@ -62,11 +79,19 @@ while at <= #ARGV do
       if lease == '' then leave(stream, id, lease) end
     end
     at = at + 2
+  elseif kind == 'P' then
+    if ours then
+      redis.call('ZADD', KEYS[6], 0, ARGV[at])
+      redis.call('HSET', KEYS[4], stream .. ':' .. id, ARGV[at + 1])
+      if lease == '' then leave(stream, id, lease) else redis.call('ZREM', KEYS[3], stream .. ':' .. id) end
+    end
+    at = at + 2
   else
     local count = tonumber(ARGV[at])
     if ours then
       redis.call('XADD', KEYS[5], '*', unpack(ARGV, at + 1, at + count))
       leave(stream, id, lease)
+      is_over(stream .. ':' .. id)
     end
     at = at + 1 + count
   end
@@ -74,11 +99,12 @@ end
 return redis.status_reply('OK')
 ";
 
-/// ARGV: how many at most, lease in ms. Answers the leased due time, ms until the next one is due (-1: none), then
+/// ARGV: how many at most, lease in ms, group. Answers the leased due time, ms until the next one is due (-1: none), then
 /// member and data of each.
 const TAKE_DUE: &str = "
 local lease = string.format('%.0f', now + tonumber(ARGV[2]))
 local answer = { lease, -1 }
+local is_held_up = let_go(ARGV[3], tonumber(ARGV[1]))
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, ARGV[1])) do
   local data = redis.call('HGET', KEYS[4], member)
   if data then
@@ -87,10 +113,12 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT
     answer[#answer + 1] = data
   else
     redis.call('ZREM', KEYS[3], member)
+    is_over(member)
   end
 end
 local first = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
 if first[2] then answer[2] = math.max(0, math.ceil(tonumber(first[2]) - now)) end
+if is_held_up then answer[2] = 10 end
 return answer
 ";
 

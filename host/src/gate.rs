@@ -1,0 +1,266 @@
+//! The gate: whether a delivery of a subscription may go now. Each subscription has places for attempts at once, a rate,
+//! a circuit breaker and, for as long as its endpoint asks for it, a pause. What may not go is parked in the queue, and
+//! the gate remembers whose deliveries are parked, so that they come back exactly when they may go.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::attempt::AttemptResult;
+use crate::breaker::Breaker;
+use crate::entry::Place as Origin;
+use crate::outcome::Block;
+use crate::rate::Pace;
+use crate::subscription::{Settings, Subscription};
+
+mod flow;
+
+use flow::{Backlog, Flow, Room};
+
+/// Subscriptions that are remembered although nothing of theirs is under way or parked.
+const IDLE_FLOWS_MAX: usize = 65_536;
+/// What was brought back for a subscription and has not come here by then, another host has.
+const COMING_MAX: Duration = Duration::from_secs(1);
+/// How many of one subscription are brought back at a time, so that many get their turn.
+const TURN_MAX: usize = 64;
+
+/// Decides what may go. One per host.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    inner: Mutex<Inner>,
+    /// Told when a parked delivery may be able to go.
+    pub(crate) freed: Notify,
+    /// Places that subscriptions whose last attempt failed have all together, so that many dead endpoints cannot take
+    /// all slots of a host, one place each.
+    failing_places: usize,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    flows: HashMap<Arc<str>, Flow>,
+    /// Taken by subscriptions that are failing.
+    failing_places_taken: usize,
+    /// Subscriptions with parked deliveries, by when they may be able to go. Who had a turn comes after who waits for it.
+    backlog: BTreeSet<(Instant, Arc<str>)>,
+}
+
+/// Why a delivery may not go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Not now.
+    Parked(Block),
+    /// Its subscription is disabled.
+    Disabled,
+}
+
+/// An attempt under way; counted until dropped.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    gate: &'a Gate,
+    id: Arc<str>,
+    of_failing: bool,
+    is_probe: bool,
+}
+
+/// How many subscriptions are held up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct HeldUp {
+    pub(crate) open: usize,
+    pub(crate) disabled: usize,
+}
+
+/// Parked deliveries that may go now, by subscription.
+pub(crate) type Wanted = Vec<(Arc<str>, usize)>;
+
+fn now() -> Instant {
+    // Tokio's clock, so that a simulation can have its own time.
+    tokio::time::Instant::now().into_std()
+}
+
+impl Gate {
+    pub(crate) fn new(failing_places: usize) -> Gate {
+        Gate { inner: Mutex::default(), freed: Notify::new(), failing_places: failing_places.max(1) }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no holder of this lock can panic")
+    }
+
+    /// A place for an attempt. What comes fresh out of a stream does not overtake what is parked.
+    pub(crate) fn enter(&self, subscription: &Subscription, origin: Origin) -> Result<Place<'_>, Refusal> {
+        let (id, settings, now) = (&subscription.id, &*subscription.settings, now());
+        let mut inner = self.inner();
+        let failing_left = self.failing_places.saturating_sub(inner.failing_places_taken);
+        inner.forget_idle(now);
+        let flow = inner.flows.entry(Arc::clone(id)).or_default();
+        if origin != Origin::Stream {
+            flow.coming = flow.coming.saturating_sub(1);
+        } else if flow.backlog != Backlog::None {
+            return Err(Refusal::Parked(Block::Backlog));
+        }
+        match flow.room(settings, failing_left, now) {
+            Room::Some(_) => {
+                let of_failing = flow.breaker.is_failing();
+                let is_probe = flow.enter(settings, now);
+                inner.failing_places_taken += usize::from(of_failing);
+                Ok(Place { gate: self, id: Arc::clone(id), of_failing, is_probe })
+            }
+            Room::Disabled => Err(Refusal::Disabled),
+            Room::None(block, until) => {
+                inner.wait(id, until);
+                Err(Refusal::Parked(block))
+            }
+        }
+    }
+
+    /// Notes subscriptions that have something parked.
+    pub(crate) fn found_parked(&self, ids: Vec<Arc<str>>) {
+        let (mut inner, now) = (self.inner(), now());
+        for id in ids {
+            if inner.flows.entry(Arc::clone(&id)).or_default().backlog == Backlog::None {
+                inner.set(&id, Backlog::At(now));
+            }
+        }
+    }
+
+    /// How many parked deliveries may go now, up to `max`, and when to ask again at the latest.
+    pub(crate) fn wanted(&self, max: usize, settings: impl Fn(&str) -> Arc<Settings>) -> (Wanted, Option<Instant>) {
+        let now = now();
+        let mut inner = self.inner();
+        let (mut wanted, mut left) = (Wanted::new(), max);
+        let mut failing_left = self.failing_places.saturating_sub(inner.failing_places_taken);
+        while left > 0
+            && let Some((at, id)) = inner.backlog.first().cloned()
+            && at <= now
+        {
+            inner.set(&id, Backlog::Crowded);
+            let Some(flow) = inner.flows.get_mut(&id) else { continue };
+            let count = match flow.room(&settings(&id), failing_left, now) {
+                Room::Some(room) => room.saturating_sub(flow.coming(now)),
+                Room::Disabled => TURN_MAX,
+                Room::None(_, until) => {
+                    inner.wait(&id, until);
+                    continue;
+                }
+            };
+            let count = count.min(left).min(TURN_MAX);
+            if count == 0 {
+                inner.wait(&id, Some(now + COMING_MAX));
+                continue;
+            }
+            flow.expect(count, now + COMING_MAX);
+            if flow.breaker.is_failing() {
+                failing_left = failing_left.saturating_sub(count);
+            }
+            left -= count;
+            wanted.push((id, count));
+        }
+        wanted.iter().for_each(|(id, _)| inner.wait(id, Some(now)));
+        (wanted, inner.backlog.first().map(|(at, _)| *at))
+    }
+
+    /// What of `wanted` there was. A subscription that had less than could go has nothing parked any more.
+    pub(crate) fn brought_back(&self, wanted: &Wanted, counts: &[usize]) {
+        let mut inner = self.inner();
+        for ((id, asked), count) in wanted.iter().zip(counts) {
+            if count < asked
+                && let Some(flow) = inner.flows.get_mut(id)
+            {
+                flow.coming = flow.coming.saturating_sub(asked - count);
+                inner.set(id, Backlog::None);
+            }
+        }
+    }
+
+    pub(crate) fn held_up(&self, settings: impl Fn(&str) -> Arc<Settings>) -> HeldUp {
+        let (inner, now) = (self.inner(), now());
+        let mut held_up = HeldUp::default();
+        for (id, flow) in inner.flows.iter().filter(|(_, flow)| flow.breaker.is_failing()) {
+            held_up.open += usize::from(flow.breaker.is_open());
+            held_up.disabled += usize::from(flow.breaker.is_disabled(settings(id).breaker, now));
+        }
+        held_up
+    }
+}
+
+impl Inner {
+    /// Nothing of this subscription can go before `until`; without it, before one of its attempts ends.
+    fn wait(&mut self, id: &Arc<str>, until: Option<Instant>) {
+        self.set(id, until.map_or(Backlog::Crowded, Backlog::At));
+    }
+
+    fn set(&mut self, id: &Arc<str>, backlog: Backlog) {
+        let Some(flow) = self.flows.get_mut(id) else { return };
+        if let Backlog::At(at) = std::mem::replace(&mut flow.backlog, backlog) {
+            self.backlog.remove(&(at, Arc::clone(id)));
+        }
+        if let Backlog::At(at) = backlog {
+            self.backlog.insert((at, Arc::clone(id)));
+        }
+    }
+
+    /// Forgets subscriptions of which nothing must be known, when there are many; those that fail last.
+    fn forget_idle(&mut self, now: Instant) {
+        let most = IDLE_FLOWS_MAX + self.backlog.len();
+        if self.flows.len() > most {
+            self.flows.retain(|_, flow| !flow.is_idle(now));
+        }
+        if self.flows.len() > most {
+            self.flows.retain(|_, flow| flow.under_way > 0 || flow.backlog != Backlog::None);
+        }
+    }
+}
+
+impl Place<'_> {
+    /// What the attempt came to. `pause`: how long the endpoint wants to be left alone.
+    pub(crate) fn conclude(self, settings: &Settings, result: &AttemptResult, pause: Option<Duration>) {
+        let now = now();
+        let mut inner = self.gate.inner();
+        let Some(flow) = inner.flows.get_mut(&self.id) else { return };
+        if let Some(pause) = pause {
+            flow.paused_until = flow.paused_until.max(Some(now + pause));
+        }
+        match result {
+            AttemptResult::Answered { status, .. } if status.is_success() => {
+                if flow.breaker.succeeded() {
+                    tracing::info!(subscription = &*self.id, "the breaker closed");
+                }
+            }
+            AttemptResult::Answered { .. } | AttemptResult::Unanswered { .. } => {
+                let was_disabled = flow.breaker.is_disabled(settings.breaker, now);
+                if flow.breaker.failed(settings.breaker, now, fastrand::f64()) {
+                    tracing::info!(subscription = &*self.id, result = result.name(), "the breaker opened");
+                }
+                if !was_disabled && flow.breaker.is_disabled(settings.breaker, now) {
+                    tracing::warn!(
+                        subscription = &*self.id,
+                        result = result.name(),
+                        "disabled: it failed for longer than disable_after; a probe that succeeds enables it again"
+                    );
+                }
+            }
+            AttemptResult::Blocked { .. } | AttemptResult::PluginFailed { .. } | AttemptResult::GivenUp { .. } => {}
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.gate.inner();
+        inner.failing_places_taken -= usize::from(self.of_failing);
+        let Some(flow) = inner.flows.get_mut(&self.id) else { return };
+        flow.under_way -= 1;
+        flow.is_probing &= !self.is_probe;
+        if flow.backlog != Backlog::None {
+            inner.set(&self.id, Backlog::At(now()));
+            self.gate.freed.notify_one();
+        } else if flow.is_idle(now()) {
+            inner.flows.remove(&self.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+use super::*;
+use crate::attempt::NoAnswer;
+use crate::breaker::BreakerPolicy;
+use crate::subscription::Endpoint;
+
+const FRESH: Origin = Origin::Stream;
+const BACK: Origin = Origin::Schedule { lease: 1 };
+
+fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
+    let mut settings = Settings {
+        in_flight_max: 2,
+        breaker: BreakerPolicy { failures: 2, open: Duration::from_secs(10), disable_after: None },
+        ..Settings::default()
+    };
+    change(&mut settings);
+    settings
+}
+
+fn subscription(id: &str, settings: &Settings) -> Subscription {
+    let endpoint = Arc::new(Endpoint::parse("http://h/").unwrap());
+    Subscription { id: id.into(), endpoint, settings: Arc::new(settings.clone()) }
+}
+
+fn failed() -> AttemptResult {
+    AttemptResult::Unanswered { why: NoAnswer::Connect, error: String::new() }
+}
+
+fn answered(status: u16) -> AttemptResult {
+    AttemptResult::Answered { status: http::StatusCode::from_u16(status).unwrap(), retry_after: None }
+}
+
+fn refused(gate: &Gate, subscription: &Subscription, origin: Origin) -> Refusal {
+    gate.enter(subscription, origin).expect_err("refused")
+}
+
+fn wanted(gate: &Gate, settings: &Settings) -> Vec<(String, usize)> {
+    let (wanted, _) = gate.wanted(100, |_| Arc::new(settings.clone()));
+    wanted.into_iter().map(|(id, count)| (id.to_string(), count)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_gets_its_places_and_no_more() {
+    let (gate, settings) = (Gate::new(8), settings(|_| {}));
+    let (a, b) = (subscription("a", &settings), subscription("b", &settings));
+    let first = gate.enter(&a, FRESH).unwrap();
+    let second = gate.enter(&a, FRESH).unwrap();
+    assert_eq!(refused(&gate, &a, FRESH), Refusal::Parked(Block::Places));
+    assert!(gate.enter(&b, FRESH).is_ok());
+    assert!(wanted(&gate, &settings).is_empty());
+    drop(first);
+    // What is parked goes first.
+    assert_eq!(refused(&gate, &a, FRESH), Refusal::Parked(Block::Backlog));
+    assert_eq!(wanted(&gate, &settings), [("a".to_owned(), 1)]);
+    assert!(wanted(&gate, &settings).is_empty(), "it is on its way");
+    let third = gate.enter(&a, BACK).unwrap();
+    drop((second, third));
+    assert_eq!(wanted(&gate, &settings), [("a".to_owned(), 2)]);
+    gate.brought_back(&vec![("a".into(), 2)], &[0]);
+    drop(gate.enter(&a, FRESH).unwrap());
+    assert!(gate.inner().flows.is_empty(), "nothing is remembered of what is idle");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_lets_one_probe_through_at_a_time() {
+    let (gate, settings) = (Gate::new(8), settings(|_| {}));
+    let a = subscription("a", &settings);
+    for _ in 0..2 {
+        gate.enter(&a, FRESH).unwrap().conclude(&settings, &failed(), None);
+    }
+    assert_eq!(refused(&gate, &a, BACK), Refusal::Parked(Block::Open));
+    assert_eq!(gate.held_up(|_| Arc::new(settings.clone())).open, 1);
+    tokio::time::advance(Duration::from_secs(13)).await;
+    let probe = gate.enter(&a, BACK).unwrap();
+    assert_eq!(refused(&gate, &a, BACK), Refusal::Parked(Block::Open));
+    probe.conclude(&settings, &failed(), None);
+    assert_eq!(refused(&gate, &a, BACK), Refusal::Parked(Block::Open));
+    tokio::time::advance(Duration::from_secs(13)).await;
+    // A probe that is abandoned says nothing; the next one is let through.
+    drop(gate.enter(&a, BACK).unwrap());
+    gate.enter(&a, BACK).unwrap().conclude(&settings, &answered(204), None);
+    assert!(gate.enter(&a, BACK).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_the_endpoint_asks_for_holds_all_its_deliveries() {
+    let (gate, settings) = (Gate::new(8), settings(|_| {}));
+    let a = subscription("a", &settings);
+    gate.enter(&a, FRESH).unwrap().conclude(&settings, &answered(429), Some(Duration::from_secs(30)));
+    assert_eq!(refused(&gate, &a, FRESH), Refusal::Parked(Block::Paused));
+    let (none, again) = gate.wanted(100, |_| Arc::new(settings.clone()));
+    assert!(none.is_empty() && again.is_some());
+    tokio::time::advance(Duration::from_secs(30)).await;
+    assert_eq!(wanted(&gate, &settings), [("a".to_owned(), 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_brings_back_what_it_allows() {
+    let rate = crate::rate::Rate { count: 10, per: Duration::from_secs(1), burst: 1 };
+    let (gate, settings) = (Gate::new(8), settings(|settings| settings.rate = Some(rate)));
+    let a = subscription("a", &settings);
+    drop(gate.enter(&a, FRESH).unwrap());
+    assert_eq!(refused(&gate, &a, FRESH), Refusal::Parked(Block::Rate));
+    for _ in 0..5 {
+        assert!(wanted(&gate, &settings).is_empty());
+        tokio::time::advance(Duration::from_millis(100)).await;
+        assert_eq!(wanted(&gate, &settings), [("a".to_owned(), 1)]);
+        drop(gate.enter(&a, BACK).unwrap());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_that_fail_share_few_places() {
+    let (gate, settings) = (Gate::new(3), settings(|_| {}));
+    let all: Vec<Subscription> = (0..10).map(|n| subscription(&n.to_string(), &settings)).collect();
+    for one in &all {
+        gate.enter(one, FRESH).unwrap().conclude(&settings, &failed(), None);
+    }
+    let places: Vec<_> = all.iter().filter_map(|one| gate.enter(one, BACK).ok()).collect();
+    assert_eq!(places.len(), 3);
+    assert_eq!(refused(&gate, &all[9], BACK), Refusal::Parked(Block::Failing));
+    assert!(gate.enter(&subscription("healthy", &settings), FRESH).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_disabled_is_given_up_but_for_a_probe() {
+    let (gate, settings) =
+        (Gate::new(8), settings(|settings| settings.breaker.disable_after = Some(Duration::from_secs(60))));
+    let a = subscription("a", &settings);
+    gate.enter(&a, FRESH).unwrap().conclude(&settings, &failed(), None);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    gate.enter(&a, FRESH).unwrap().conclude(&settings, &failed(), None);
+    assert_eq!(refused(&gate, &a, FRESH), Refusal::Disabled);
+    assert_eq!(gate.held_up(|_| Arc::new(settings.clone())), HeldUp { open: 1, disabled: 1 });
+    tokio::time::advance(Duration::from_secs(13)).await;
+    gate.enter(&a, FRESH).unwrap().conclude(&settings, &answered(204), None);
+    assert!(gate.enter(&a, FRESH).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_subscription_gets_its_turn() {
+    let (gate, settings) = (Gate::new(8), settings(|settings| settings.in_flight_max = 1000));
+    gate.found_parked(["a", "b", "c"].map(Arc::from).to_vec());
+    tokio::time::advance(Duration::from_millis(1)).await;
+    let (first, _) = gate.wanted(100, |_| Arc::new(settings.clone()));
+    tokio::time::advance(Duration::from_millis(1)).await;
+    let (second, _) = gate.wanted(100, |_| Arc::new(settings.clone()));
+    let names = |wanted: &Wanted| wanted.iter().map(|(id, count)| format!("{id}{count}")).collect::<Vec<_>>();
+    assert_eq!((names(&first), names(&second)), (vec!["a64".into(), "b36".into()], vec!["c64".into(), "a36".into()]));
+}
