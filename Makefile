@@ -1,11 +1,12 @@
 # The project's own commands. Each does its own set-up on a Debian machine with rustup's Rust.
 #   make run      see Weft at work: embedded queue, a receiver, real plugins
 #   make test     everything: format, lints, all tests, plugins and examples in every language
+#   make chaos    three minutes of daemons and Redis being killed, stopped and cut off; make test has a short form
 #   make bench    the table of speed, beside a bare client in the same run
 #   make plugins  compile the first-party plugins into target/plugins
 #   make lint     format and lints only
 
-.PHONY: run test bench plugins hello lint setup-build setup-test
+.PHONY: run test chaos bench plugins hello lint setup-build setup-test
 
 # A rustc that can compile for wasm32-wasip2, where rustup's cannot.
 WASM_RUSTC = $(if $(wildcard target/wasm-rustc),RUSTC=$(shell cat target/wasm-rustc))
@@ -18,6 +19,10 @@ test: setup-test lint plugins hello
 	cd plugins && cargo test -q
 	cargo build --workspace
 	RUST_TEST_THREADS=8 cargo test --workspace
+
+chaos: setup-test
+	cargo build --workspace
+	WEFT_CHAOS_SECONDS=180 cargo test -p tests --test suite -- chaos --nocapture
 
 bench: setup-test hello
 	cargo build --release -p weft -p tests

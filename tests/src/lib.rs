@@ -3,6 +3,7 @@
 pub mod event;
 pub mod host;
 pub mod process;
+pub mod proxy;
 pub mod receiver;
 pub mod redis_server;
 pub mod wait;
@@ -10,6 +11,7 @@ pub mod wait;
 pub use event::Event;
 pub use host::TestHost;
 pub use process::WeftProcess;
+pub use proxy::Proxy;
 pub use receiver::{Answer, Receiver};
 pub use redis_server::RedisServer;
 pub use wait::{eventually, until};

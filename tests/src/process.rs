@@ -115,7 +115,8 @@ impl WeftProcess {
 
     /// Ends it as `kill -9` does.
     pub async fn kill(mut self) -> TempDir {
-        self.child.kill().await.expect("it can be killed");
+        // It may have ended by itself.
+        let _ = self.child.kill().await;
         self.directory
     }
 
@@ -126,11 +127,22 @@ impl WeftProcess {
         WeftProcess::serve_in(directory, &config).await
     }
 
+    /// Terminates it and starts another one in the same directory.
+    pub async fn terminate_and_restart(mut self) -> WeftProcess {
+        assert_eq!(self.terminate().await, Some(0), "{}", self.log());
+        self.kill_and_restart().await
+    }
+
+    /// Sends it a signal, by its name.
+    pub async fn signal(&self, name: &str) {
+        let (signal, pid) = (format!("-{name}"), self.pid().to_string());
+        let sent = Command::new("kill").args([&signal, &pid]).status().await.expect("kill runs");
+        assert!(sent.success(), "no such process");
+    }
+
     /// Sends SIGTERM and waits for its end; its exit code.
     pub async fn terminate(&mut self) -> Option<i32> {
-        let pid = self.pid().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill runs");
-        assert!(sent.success(), "no such process");
+        self.signal("TERM").await;
         let ended = tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await;
         ended.expect("it ends in time").expect("it can be waited for").code()
     }
