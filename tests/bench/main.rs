@@ -11,6 +11,7 @@ mod bare;
 mod plugin_call;
 mod producer;
 mod receiver;
+mod scale;
 mod scenario;
 mod stack;
 mod table;

@@ -13,6 +13,7 @@ use weft::queue::embedded::Embedded;
 use crate::plugin_call;
 use crate::producer::Producer;
 use crate::receiver::Figures;
+use crate::scale;
 use crate::stack::{Receiver, Weft, bare, config};
 use crate::table::{Budget, Figure, print, save};
 
@@ -33,7 +34,7 @@ type Scenario = (&'static str, fn() -> Measured);
 
 /// Measures the named figures; all, if none is named.
 pub(crate) async fn all(names: &[&str]) -> Result<()> {
-    let figures: [Scenario; 7] = [
+    let figures: [Scenario; 11] = [
         ("drain", || Box::pin(drain())),
         ("plugin-call", || Box::pin(async { tokio::task::spawn_blocking(plugin_calls).await? })),
         ("latency", || Box::pin(latency())),
@@ -41,6 +42,10 @@ pub(crate) async fn all(names: &[&str]) -> Result<()> {
         ("single", || Box::pin(single())),
         ("start", || Box::pin(start())),
         ("swap", || Box::pin(swap())),
+        ("hosts", || Box::pin(scale::hosts())),
+        ("scheduled", || Box::pin(scale::scheduled())),
+        ("tarpits", || Box::pin(scale::tarpits())),
+        ("recovery", || Box::pin(scale::recovery())),
     ];
     for name in names {
         let known = figures.map(|(known, _)| known);
@@ -143,7 +148,7 @@ async fn drained(receiver: &Receiver, weft: &Weft, count: usize) -> Result<Drain
 }
 
 /// Puts events into the stream as producers do, many at once.
-async fn load(redis: &RedisServer, events: &[String]) -> Result<()> {
+pub(crate) async fn load(redis: &RedisServer, events: &[String]) -> Result<()> {
     let mut connection = redis.connection().await;
     for batch in events.chunks(1000) {
         let mut pipeline = redis::pipe();
@@ -302,13 +307,13 @@ fn hello() -> PathBuf {
     Path::new(&tests::root()).join("target/hello")
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut sorted: Vec<f64> = values.collect();
     sorted.sort_by(f64::total_cmp);
     sorted[sorted.len() / 2]
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-fn number(count: u64) -> f64 {
+pub(crate) fn number(count: u64) -> f64 {
     count as f64
 }

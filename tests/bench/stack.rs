@@ -53,6 +53,11 @@ impl Receiver {
         Ok(reqwest::get(self.url("/figures")).await?.json().await?)
     }
 
+    /// How many arrived since the figures were taken.
+    pub(crate) async fn count(&self) -> Result<u64> {
+        Ok(reqwest::get(self.url("/count")).await?.text().await?.parse()?)
+    }
+
     /// Waits until so many arrived, and then takes the figures.
     pub(crate) async fn take(&self, count: u64) -> Result<Figures> {
         self.wait_for(count).await?;
@@ -63,7 +68,7 @@ impl Receiver {
     pub(crate) async fn wait_for(&self, count: u64) -> Result<u64> {
         let began = Instant::now();
         loop {
-            let so_far: u64 = reqwest::get(self.url("/count")).await?.text().await?.parse()?;
+            let so_far = self.count().await?;
             if so_far >= count {
                 return Ok(so_far);
             }
@@ -146,6 +151,13 @@ impl Weft {
 
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
         cpu_seconds(self.child.id())
+    }
+
+    /// Memory that it has now.
+    pub(crate) fn resident_kib(&self) -> Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no such line")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
     }
 
     fn log(&self) -> String {
