@@ -15,13 +15,14 @@ run: plugins
 	cargo run -q -p weft -- demo
 
 # The tests mostly wait, for retries that are due and hosts that are gone: more of them at once than there are cores.
+# The build has all targets, so that it is of the same dependencies as the tests and nothing is compiled twice.
 test: setup-test lint plugins hello
 	cd plugins && cargo test -q
-	cargo build --workspace
+	cargo build --workspace --all-targets
 	RUST_TEST_THREADS=8 cargo test --workspace
 
 chaos: setup-test
-	cargo build --workspace
+	cargo build --workspace --all-targets
 	WEFT_CHAOS_SECONDS=180 cargo test -p tests --test suite -- chaos --nocapture
 
 bench: setup-test hello

@@ -23,7 +23,8 @@ pub fn program(name: &str) -> PathBuf {
     let debug = BUILT.get_or_init(|| {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = std::process::Command::new(cargo);
-        build.args(["build", "-q", "--workspace"]).current_dir(root());
+        build.args(["build", "-q", "--workspace", "--all-targets"]).current_dir(root());
+        // All targets, as the tests themselves are built: with other dependencies all of it would be compiled twice.
         // What cargo tells this test about its package, build scripts would take for news and build anew, for minutes.
         let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
         std::env::vars().filter(|(name, _)| of_package(name)).for_each(|(name, _)| {
