@@ -9,6 +9,7 @@ use tokio::sync::watch::Receiver;
 use tracing::warn;
 
 use crate::attempt::Lasting;
+use crate::entry::EntryId;
 use crate::event::Event;
 use crate::request::Draft;
 use crate::subscription::{Mode, OnError, PluginUse};
@@ -80,6 +81,10 @@ pub struct Call {
     pub subscription_id: Arc<str>,
     /// Scheme, host and port of the endpoint.
     pub destination: Arc<str>,
+    /// Which delivery: its entry in the queue, the same whenever the chain runs for it.
+    pub entry: EntryId,
+    /// How often a person replayed it.
+    pub replays: u32,
     /// How often the chain ran for this delivery before.
     pub run: u32,
     /// When this run began.

@@ -165,6 +165,8 @@ impl Worker {
             event: Arc::clone(&delivery.event),
             subscription_id: Arc::clone(&delivery.subscription.id),
             destination: Arc::clone(&delivery.subscription.endpoint.destination),
+            entry: delivery.handle.id,
+            replays: delivery.trail.replays,
             run: delivery.run,
             now,
         };

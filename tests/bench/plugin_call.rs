@@ -79,6 +79,8 @@ fn input() -> Result<(Call, Draft)> {
         event,
         subscription_id: "sub-67890".into(),
         destination: "https://smo.example.com".into(),
+        entry: weft::entry::EntryId::default(),
+        replays: 0,
         run: 0,
         now: SystemTime::UNIX_EPOCH,
     };

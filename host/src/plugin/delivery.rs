@@ -33,7 +33,12 @@ impl HostDelivery for Sandbox {
     }
 
     fn attribute(&mut self, _: Resource<Delivery>, name: String) -> wasmtime::Result<Option<String>> {
-        Ok(self.input()?.call.event.attribute(&name))
+        let call = &self.input()?.call;
+        Ok(match name.as_str() {
+            "delivery" => Some(call.entry.to_string()),
+            "replays" => Some(call.replays.to_string()),
+            name => call.event.attribute(name),
+        })
     }
 
     fn subscription_id(&mut self, _: Resource<Delivery>) -> wasmtime::Result<String> {

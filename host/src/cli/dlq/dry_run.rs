@@ -128,6 +128,8 @@ fn original(letter: &Letter) -> Option<(Call, Draft)> {
         event,
         subscription_id: notification.subscription_id.unwrap_or_else(|| letter.subscription_id.clone()).into(),
         destination: endpoint.map_or_else(|| "".into(), |endpoint| endpoint.destination),
+        entry: letter.original_id.parse().unwrap_or_default(),
+        replays: 1,
         run: 0,
         now: SystemTime::now(),
     };
