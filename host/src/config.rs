@@ -187,6 +187,18 @@ pub struct Plugins {
     pub table_elements_max: usize,
     /// What a WASI program may answer.
     pub output_max: u64,
+    /// Headers of a request.
+    pub headers_max: usize,
+    /// Name and value of one together.
+    pub header_max: u64,
+    /// What one call of a host function may carry to the host.
+    pub hostcall_max: u64,
+    /// Host resources that one instance may hold.
+    pub handles_max: usize,
+    /// Pointers that one `json-many` may ask for.
+    pub pointers_max: usize,
+    /// What one `json-many` may answer.
+    pub json_max: u64,
     /// Lines of log of one call.
     pub log_lines_max: usize,
     /// Log of one call.
@@ -336,6 +348,12 @@ impl Default for Plugins {
             stack_max: 512 * 1024,
             table_elements_max: 100_000,
             output_max: 4 * 1024 * 1024,
+            headers_max: 64,
+            header_max: 8 * 1024,
+            hostcall_max: 4 * 1024 * 1024,
+            handles_max: 256,
+            pointers_max: 256,
+            json_max: 4 * 1024 * 1024,
             log_lines_max: 32,
             log_max: 4096,
             calls_max: 64,

@@ -22,6 +22,7 @@ use crate::plugin::{self, Plugins};
 use crate::queue::embedded::Embedded;
 use crate::queue::redis::{Claiming, Keys, Redis};
 use crate::queue::{self, Queue};
+use crate::request::HeaderLimits;
 use crate::sender::{self, Guard, Sender};
 use crate::store::{self, Store};
 use crate::subscription::Endpoint;
@@ -274,11 +275,15 @@ fn plugin_limits(config: &config::Plugins) -> plugin::Limits {
         time_max: config.time_max,
         table_elements_max: config.table_elements_max,
         output_bytes_max: bytes(config.output_max),
+        headers: HeaderLimits { count_max: config.headers_max, bytes_max: bytes(config.header_max) },
+        hostcall_bytes_max: bytes(config.hostcall_max),
+        handles_max: config.handles_max,
+        pointers_max: config.pointers_max,
+        json_bytes_max: bytes(config.json_max),
         log_lines_max: config.log_lines_max,
         log_bytes_max: bytes(config.log_max),
         state_bytes_max: config.state_max,
         state_time_max: config.state_time_max,
-        ..plugin::Limits::default()
     }
 }
 

@@ -14,10 +14,20 @@ use crate::json::{Index, Pointer};
 use crate::secret::Scheme;
 use crate::subscription::Subscription;
 
-/// Headers a draft may have.
-pub const HEADERS_MAX: usize = 64;
-/// Name and value together.
-pub const HEADER_BYTES_MAX: usize = 8192;
+/// What headers a plugin may make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeaderLimits {
+    /// Headers of a draft.
+    pub count_max: usize,
+    /// Name and value together.
+    pub bytes_max: usize,
+}
+
+impl Default for HeaderLimits {
+    fn default() -> Self {
+        HeaderLimits { count_max: 64, bytes_max: 8192 }
+    }
+}
 
 const EVENT_TYPE: HeaderName = HeaderName::from_static("x-o2ims-event-type");
 const NOTIFICATION_ID: HeaderName = HeaderName::from_static("x-o2ims-notification-id");
@@ -59,7 +69,7 @@ pub enum HeaderError {
     /// One of the host's own.
     #[error("this header is the host's own")]
     Reserved,
-    /// Longer than [`HEADER_BYTES_MAX`], or one more than [`HEADERS_MAX`].
+    /// Beyond [`HeaderLimits`].
     #[error("too many or too large headers")]
     TooLarge,
 }
@@ -123,13 +133,13 @@ impl Draft {
     }
 
     /// Sets a header, replacing what it was.
-    pub fn set_header(&mut self, name: &str, value: &str) -> Result<(), HeaderError> {
+    pub fn set_header(&mut self, name: &str, value: &str, limits: HeaderLimits) -> Result<(), HeaderError> {
         let name = editable(name)?;
-        if name.as_str().len() + value.len() > HEADER_BYTES_MAX {
+        if name.as_str().len() + value.len() > limits.bytes_max {
             return Err(HeaderError::TooLarge);
         }
         let value = HeaderValue::from_str(value).map_err(|_| HeaderError::InvalidValue)?;
-        if !self.headers.contains_key(&name) && self.headers.len() >= HEADERS_MAX {
+        if !self.headers.contains_key(&name) && self.headers.len() >= limits.count_max {
             return Err(HeaderError::TooLarge);
         }
         self.headers.insert(name, value);
@@ -267,6 +277,8 @@ mod tests {
     use super::*;
     use crate::event::{BodyForm, Notification};
 
+    const LIMITS: HeaderLimits = HeaderLimits { count_max: 4, bytes_max: 100 };
+
     fn draft(body: &'static str) -> Draft {
         let raw = Bytes::from_static(body.as_bytes());
         let notification = Notification::parse(raw, BodyForm::Verbatim, String::new).unwrap();
@@ -281,7 +293,7 @@ mod tests {
     fn the_hosts_headers_are_reserved() {
         let mut draft = draft("{}");
         for name in RESERVED.into_iter().chain(["Host", "X-O2IMS-Signature", "Webhook-Id"]) {
-            assert_eq!(draft.set_header(name, "x"), Err(HeaderError::Reserved), "{name}");
+            assert_eq!(draft.set_header(name, "x", LIMITS), Err(HeaderError::Reserved), "{name}");
             assert_eq!(draft.remove_header(name), Err(HeaderError::Reserved), "{name}");
         }
     }
@@ -290,22 +302,22 @@ mod tests {
     fn no_line_break_gets_into_a_header() {
         let mut draft = draft("{}");
         for value in ["a\r\nhost: evil", "a\nb", "a\rb", "a\0b"] {
-            assert_eq!(draft.set_header("x-a", value), Err(HeaderError::InvalidValue));
+            assert_eq!(draft.set_header("x-a", value, LIMITS), Err(HeaderError::InvalidValue));
         }
         for name in ["", "x a", "x:a", "x\r\ny", "ä"] {
-            assert_eq!(draft.set_header(name, "v"), Err(HeaderError::InvalidName));
+            assert_eq!(draft.set_header(name, "v", LIMITS), Err(HeaderError::InvalidName));
         }
     }
 
     #[test]
     fn headers_are_bounded() {
         let mut draft = draft("{}");
-        assert_eq!(draft.set_header("x-a", &"v".repeat(HEADER_BYTES_MAX)), Err(HeaderError::TooLarge));
-        for n in 1..HEADERS_MAX {
-            draft.set_header(&format!("x-{n}"), "v").unwrap();
+        assert_eq!(draft.set_header("x-a", &"v".repeat(LIMITS.bytes_max), LIMITS), Err(HeaderError::TooLarge));
+        for n in 1..LIMITS.count_max {
+            draft.set_header(&format!("x-{n}"), "v", LIMITS).unwrap();
         }
-        assert_eq!(draft.set_header("x-one-more", "v"), Err(HeaderError::TooLarge));
-        draft.set_header("x-1", "changed").unwrap();
+        assert_eq!(draft.set_header("x-one-more", "v", LIMITS), Err(HeaderError::TooLarge));
+        draft.set_header("x-1", "changed", LIMITS).unwrap();
     }
 
     #[test]

@@ -155,6 +155,12 @@ impl Plugins {
         set(&mut self.stack_max, reader.size("stack_max", 64 * MEBIBYTE));
         set(&mut self.table_elements_max, reader.count("table_elements_max", 1..=10_000_000));
         set(&mut self.output_max, reader.size("output_max", 1024 * MEBIBYTE));
+        set(&mut self.headers_max, reader.count("headers_max", 1..=10_000));
+        set(&mut self.header_max, reader.size("header_max", MEBIBYTE));
+        set(&mut self.hostcall_max, reader.size("hostcall_max", 1024 * MEBIBYTE));
+        set(&mut self.handles_max, reader.count("handles_max", 16..=1_000_000));
+        set(&mut self.pointers_max, reader.count("pointers_max", 1..=1_000_000));
+        set(&mut self.json_max, reader.size("json_max", 1024 * MEBIBYTE));
         set(&mut self.log_lines_max, reader.count("log_lines_max", 0..=100_000));
         set(&mut self.log_max, reader.size("log_max", 64 * MEBIBYTE));
         set(&mut self.calls_max, reader.count("calls_max", 1..=10_000));

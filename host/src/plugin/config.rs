@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Allocator, Breaking, StateStore};
+use crate::request::HeaderLimits;
 
 /// Which plugins there are and what they may use.
 #[derive(Debug, Clone)]
@@ -142,6 +143,8 @@ pub struct Limits {
     pub cpu_max: Duration,
     /// Time from start to verdict, waiting included.
     pub time_max: Duration,
+    /// Headers that it may make.
+    pub headers: HeaderLimits,
     /// Elements of all its tables.
     pub table_elements_max: usize,
     /// Host resources held at once.
@@ -170,6 +173,7 @@ impl Default for Limits {
             memory_max: 64 << 20,
             cpu_max: Duration::from_millis(50),
             time_max: Duration::from_millis(500),
+            headers: HeaderLimits::default(),
             table_elements_max: 100_000,
             handles_max: 256,
             hostcall_bytes_max: 4 << 20,

@@ -83,7 +83,8 @@ impl HostDelivery for Sandbox {
         name: String,
         value: String,
     ) -> wasmtime::Result<Result<(), HeaderError>> {
-        let set = self.draft_mut()?.set_header(&name, &value);
+        let limits = self.terms.limits.headers;
+        let set = self.draft_mut()?.set_header(&name, &value, limits);
         if set == Err(request::HeaderError::TooLarge) {
             self.reached(Reached::Headers);
         }
@@ -198,7 +199,8 @@ impl Sandbox {
             self.reached(Reached::Body);
             return Ok(Err(error.into()));
         }
-        match content_type.map_or(Ok(()), |content_type| draft.set_header(CONTENT_TYPE, content_type)) {
+        let limits = self.terms.limits.headers;
+        match content_type.map_or(Ok(()), |content_type| draft.set_header(CONTENT_TYPE, content_type, limits)) {
             Ok(()) => self.replace_draft(draft),
             Err(request::HeaderError::TooLarge) => return Ok(Err(EditError::TooLarge)),
             // `edit-error` has no word for it.

@@ -18,7 +18,7 @@ use super::contract::types::{Postponement, Verdict};
 use super::ending::{Ending, Failure};
 use super::sandbox::{Input, Sandbox};
 use super::text::clean;
-use crate::request::{Draft, EditError};
+use crate::request::{Draft, EditError, HeaderLimits};
 
 /// The version of the JSON contract.
 const CONTRACT: &str = "0.1";
@@ -43,8 +43,8 @@ impl Program {
             Some(I32Exit(0)) => {}
             Some(_) | None => ended?,
         }
-        let output = store.data_mut().answer();
-        Ok(read(&output, store.data_mut().draft_mut()?))
+        let (output, headers) = (store.data_mut().answer(), store.data().terms.limits.headers);
+        Ok(read(&output, store.data_mut().draft_mut()?, headers))
     }
 
     /// Makes an instance, and runs nothing but what runs by itself.
@@ -149,7 +149,7 @@ enum Word {
 }
 
 /// Reads the answer and makes the edits in it. Printing nothing delivers as is.
-fn read(output: &[u8], draft: &mut Draft) -> Result<Verdict, Failure> {
+fn read(output: &[u8], draft: &mut Draft, headers: HeaderLimits) -> Result<Verdict, Failure> {
     if output.trim_ascii().is_empty() {
         return Ok(Verdict::Deliver);
     }
@@ -160,7 +160,7 @@ fn read(output: &[u8], draft: &mut Draft) -> Result<Verdict, Failure> {
     let reason = answer.reason.clone().unwrap_or_default();
     match answer.verdict {
         Word::Deliver => {
-            edit(draft, &answer)?;
+            edit(draft, &answer, headers)?;
             Ok(Verdict::Deliver)
         }
         Word::Drop => Ok(Verdict::Drop(reason)),
@@ -172,7 +172,7 @@ fn read(output: &[u8], draft: &mut Draft) -> Result<Verdict, Failure> {
     }
 }
 
-fn edit(draft: &mut Draft, answer: &Answer<'_>) -> Result<(), Failure> {
+fn edit(draft: &mut Draft, answer: &Answer<'_>, limits: HeaderLimits) -> Result<(), Failure> {
     if let Some(body) = new_body(answer)? {
         draft.set_body(body).map_err(|error| match error {
             EditError::TooLarge => Failure::new(Ending::Output, "its answer's body is larger than body_bytes_max"),
@@ -180,11 +180,12 @@ fn edit(draft: &mut Draft, answer: &Answer<'_>) -> Result<(), Failure> {
         })?;
     }
     if answer.body.is_some() && !is_json(draft.headers()) {
-        draft.set_header(CONTENT_TYPE.as_str(), JSON).map_err(|error| wrong(format!("content-type: {error}")))?;
+        let set = draft.set_header(CONTENT_TYPE.as_str(), JSON, limits);
+        set.map_err(|error| wrong(format!("content-type: {error}")))?;
     }
     for (name, value) in answer.headers.iter().flatten() {
         let edited = match value {
-            Some(value) => draft.set_header(name, value),
+            Some(value) => draft.set_header(name, value, limits),
             None => draft.remove_header(name),
         };
         edited.map_err(|error| wrong(format!("header {name:?} of its answer: {error}")))?;

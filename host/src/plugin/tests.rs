@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::event::{BodyForm, Notification};
+use crate::request::HeaderLimits;
 
 mod breaking;
 mod conformance;
@@ -165,6 +166,17 @@ async fn edits_travel_down_the_chain() {
         [("content-type", "text/plain"), ("x-object", "/r/1"), ("x-weft", "seen"), ("x-host", "reserved")]
     );
     assert!(plugins[1].starts_with("header@") && plugins[1].len() == "header@".len() + 12, "{plugins:?}");
+}
+
+#[tokio::test]
+async fn headers_are_as_many_and_as_large_as_the_operator_lets_them() {
+    for (count_max, bytes_max) in [(1, 8192), (64, 5)] {
+        let limits = HeaderLimits { count_max, bytes_max };
+        let plugins = Fixture::of(&["header"]).with(|config| config.limits.headers = limits).load().await;
+        let (call, draft) = delivery();
+        let (_, reports) = plugins.run(&chain(&["header"], OnError::Retry), call, draft).await;
+        assert_eq!(reports[0].reached, [Reached::Headers], "{limits:?}");
+    }
 }
 
 #[tokio::test]
