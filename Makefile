@@ -11,6 +11,9 @@
 # A rustc that can compile for wasm32-wasip2, where rustup's cannot.
 WASM_RUSTC = $(if $(wildcard target/wasm-rustc),RUSTC=$(shell cat target/wasm-rustc))
 
+# Each a crate of that name under plugins/.
+PLUGINS = dedupe match o-ran-notification redact template
+
 run: plugins
 	cargo run -q -p weft -- demo
 
@@ -32,8 +35,9 @@ bench: setup-test hello
 plugins: setup-build
 	cd plugins && $(WASM_RUSTC) cargo build -q --release --target wasm32-wasip2
 	mkdir -p target/plugins
-	cp plugins/target/wasm32-wasip2/release/weft_match.wasm target/plugins/match.wasm
-	cp plugins/target/wasm32-wasip2/release/weft_redact.wasm target/plugins/redact.wasm
+	for plugin in $(PLUGINS); do \
+	  cp plugins/target/wasm32-wasip2/release/weft_$$(echo $$plugin | tr - _).wasm target/plugins/$$plugin.wasm || exit; \
+	done
 
 # The example that the README explains; the bench measures it.
 hello: setup-build

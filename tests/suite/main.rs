@@ -9,6 +9,7 @@ mod conformance;
 mod delivery;
 mod docs;
 mod examples;
+mod first_party;
 mod flow;
 mod hostile;
 mod plugins;

@@ -1,14 +1,16 @@
 //! A first plugin: drops what is only a test, and tells the receiver in a header which object an event is about.
 
-use weft_plugin::{Delivery, Failure, Json, Verdict, plugin};
+use weft_plugin::{About, Delivery, Failure, Verdict, plugin};
 
-plugin!(handle);
+const ABOUT: About = About::new(env!("CARGO_PKG_VERSION"), "drops tests, names the object in a header").reusable();
+
+plugin!(handle, ABOUT);
 
 fn handle(delivery: &Delivery) -> Result<Verdict, Failure> {
-    if delivery.json("/resourcePoolId") == Some(Json::Text("test".to_owned())) {
+    if delivery.text("/resourcePoolId").as_deref() == Some("test") {
         return Ok(Verdict::drop("the test pool is nobody's business"));
     }
-    if let Some(Json::Text(object)) = delivery.json("/objectRef") {
+    if let Some(object) = delivery.text("/objectRef") {
         delivery.set_header("x-object", &object)?;
     }
     Ok(Verdict::deliver())

@@ -1,15 +1,19 @@
 //! Delivers only what matches conditions on type, attributes and JSON pointers. See README.md.
 
-use weft_plugin::{Delivery, Failure, Verdict, plugin};
+use weft_plugin::{About, Delivery, Failure, Verdict, plugin};
 
 use condition::{Settings, is_type, like};
 
 mod condition;
 
-plugin!(handle);
+const ABOUT: About = About::new(env!("CARGO_PKG_VERSION"), "delivers only what matches conditions")
+    .settings(include_str!("../settings.schema.json"))
+    .reusable();
+
+plugin!(handle, ABOUT);
 
 fn handle(delivery: &Delivery) -> Result<Verdict, Failure> {
-    let settings: Settings = delivery.settings()?;
+    let settings = delivery.settings::<Settings>()?;
     Ok(mismatch(delivery, &settings).map_or_else(Verdict::deliver, Verdict::drop))
 }
 

@@ -1,5 +1,5 @@
 use serde_json::from_str;
-use weft_plugin::Json;
+use weft_plugin::{Json, Verdict, testing};
 
 use crate::condition::{Condition, Settings, is_type, like};
 
@@ -62,4 +62,25 @@ fn settings_are_read_strictly() {
     assert!(from_str::<Settings>(r#"{"event_type":["a"]}"#).is_err());
     assert!(from_str::<Settings>(r#"{"json":{"/a":{"atleast":1}}}"#).is_err());
     assert!(from_str::<Settings>("{}").is_ok());
+}
+
+#[track_caller]
+fn decides(settings: &str, reason: Option<&str>) {
+    let event = r#"{"notificationEventType":"o2ims.Resource.Created","objectRef":"/r/1","pool":"a","n":3}"#;
+    let left = testing::event(event).settings(settings).call(crate::handle);
+    assert_eq!(left.verdict, Ok(reason.map_or(Verdict::Deliver, Verdict::drop)), "{settings}");
+    assert_eq!(left.text(), event);
+}
+
+#[test]
+fn the_first_condition_that_does_not_hold_is_the_reason() {
+    decides("{}", None);
+    decides(
+        r#"{"event_types":["o2ims.*.Created"],"attributes":{"subject":"/r/*"},"json":{"/n":{"at_least":3}}}"#,
+        None,
+    );
+    decides(r#"{"event_types":["a","b.*"]}"#, Some("event type o2ims.Resource.Created matches none of a, b.*"));
+    decides(r#"{"attributes":{"tenant":"*"}}"#, Some("attribute tenant is missing"));
+    decides(r#"{"attributes":{"object-ref":"/s/*"}}"#, Some("attribute object-ref is /r/1, not like /s/*"));
+    decides(r#"{"json":{"/n":{"at_most":2},"/pool":{"equals":"a"}}}"#, Some("/n does not meet at_most"));
 }

@@ -1,7 +1,13 @@
 //! Removes or masks what stands at JSON pointers in the body. See README.md.
 
 use serde::Deserialize;
-use weft_plugin::{Delivery, EditError, Failure, Verdict, plugin};
+use weft_plugin::{About, Delivery, EditError, Failure, Json, Verdict, plugin};
+
+const ABOUT: About = About::new(env!("CARGO_PKG_VERSION"), "removes or masks what stands at JSON pointers")
+    .settings(include_str!("../settings.schema.json"))
+    .reusable();
+
+plugin!(handle, ABOUT);
 
 /// This plugin's settings.
 #[derive(Debug, Deserialize)]
@@ -13,10 +19,8 @@ struct Settings {
     mask: Option<String>,
 }
 
-plugin!(handle);
-
 fn handle(delivery: &Delivery) -> Result<Verdict, Failure> {
-    let settings: Settings = delivery.settings()?;
+    let settings = delivery.settings::<Settings>()?;
     if delivery.body_size() == 0 {
         return Ok(Verdict::deliver());
     }
@@ -24,7 +28,7 @@ fn handle(delivery: &Delivery) -> Result<Verdict, Failure> {
     if delivery.json("").is_none() {
         return Err(Failure::Permanent("the body is not JSON, so nothing in it can be found".to_owned()));
     }
-    let mask = settings.mask.map(|mask| serde_json::Value::String(mask).to_string());
+    let mask = settings.mask.as_deref().map(Json::quote);
     for pointer in &settings.pointers {
         redact(delivery, pointer, mask.as_deref())
             .map_err(|error| Failure::Permanent(format!("settings.pointers: {pointer:?}: {error}")))?;
@@ -50,13 +54,35 @@ fn is_pointer(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    use weft_plugin::testing::event;
+
+    #[track_caller]
+    fn check(settings: &str, body: &str, expected: Result<&str, &str>) {
+        let left = event("{}").body(body, "application/json").settings(settings).call(handle);
+        match (&left.verdict, expected) {
+            (Ok(Verdict::Deliver), Ok(expected)) => assert_eq!(left.text(), expected),
+            (Err(Failure::Permanent(why)), Err(word)) => assert!(why.contains(word), "{why}"),
+            (other, _) => panic!("{settings} {body}: {other:?}"),
+        }
+    }
+
     #[test]
-    fn settings_are_read_strictly() {
-        let read = |text| serde_json::from_str::<Settings>(text);
-        assert_eq!(read(r#"{"pointers":["/a"],"mask":"*"}"#).unwrap().mask.as_deref(), Some("*"));
-        assert!(read(r#"{"pointers":["/a"]}"#).unwrap().mask.is_none());
-        assert!(read("{}").is_err());
-        assert!(read(r#"{"pointers":[],"maks":"*"}"#).is_err());
+    fn values_are_masked_or_removed() {
+        check(
+            r#"{"pointers":["/a","/no/where"],"mask":"\"*\""}"#,
+            r#"{"a":1,"b":2.50}"#,
+            Ok(r#"{"a":"\"*\"","b":2.50}"#),
+        );
+        check(r#"{"pointers":["/a/0","/c"]}"#, r#"{"a":[1,2]}"#, Ok(r#"{"a":[2]}"#));
+        check(r#"{"pointers":["/a"]}"#, "", Ok(""));
+    }
+
+    #[test]
+    fn nothing_passes_that_could_hide_something() {
+        check(r#"{"pointers":["/a"]}"#, "a=1", Err("not JSON"));
+        check(r#"{"pointers":["a"],"mask":"*"}"#, "{}", Err("settings.pointers: \"a\""));
+        check(r#"{"pointers":[],"maks":"*"}"#, "{}", Err("settings: unknown field"));
+        check("{}", "{}", Err("settings: missing field"));
     }
 
     #[test]
