@@ -26,6 +26,8 @@ impl World {
         let mut config = host::config(&redis.url());
         config.plugins.dir = dir.path().to_owned();
         config.delivery.max_retries = 1;
+        // Where much else runs, 50 ms of running time may take longer than half a second.
+        config.plugins.time_max = Duration::from_secs(20);
         World { redis, receiver, dir, config }
     }
 

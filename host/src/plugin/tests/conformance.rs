@@ -73,7 +73,10 @@ async fn each_misbehaving_guest_has_its_name_and_harms_nobody() {
     let fixture = Fixture::of(&files.chain(["deliver"]).collect::<Vec<_>>())
         .file("not-wasm.wasm", b"hello")
         .file("empty.wasm", &wat::parse_str("(component)").unwrap())
-        .with(|config| config.limits.time_max = Duration::from_millis(200));
+        .with(|config| {
+            let named = Named { time_max: Some(Duration::from_millis(200)), ..Named::default() };
+            config.named.insert("sleep".to_owned(), named);
+        });
     let plugins = fixture.load().await;
     for (name, fate) in &GUESTS {
         check(&plugins, name, fate).await;
