@@ -185,6 +185,10 @@ pub struct Plugins {
     pub stack_max: u64,
     /// Elements of all tables of an instance.
     pub table_elements_max: usize,
+    /// Core instances that an instance consists of.
+    pub core_instances_max: u32,
+    /// Memories that they have.
+    pub memories_max: u32,
     /// What a WASI program may answer.
     pub output_max: u64,
     /// Headers of a request.
@@ -347,6 +351,8 @@ impl Default for Plugins {
             time_max: Duration::from_millis(500),
             stack_max: 512 * 1024,
             table_elements_max: 100_000,
+            core_instances_max: 64,
+            memories_max: 4,
             output_max: 4 * 1024 * 1024,
             headers_max: 64,
             header_max: 8 * 1024,

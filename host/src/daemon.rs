@@ -274,6 +274,8 @@ fn plugin_limits(config: &config::Plugins) -> plugin::Limits {
         cpu_max: config.cpu_max,
         time_max: config.time_max,
         table_elements_max: config.table_elements_max,
+        core_instances_max: config.core_instances_max,
+        memories_max: config.memories_max,
         output_bytes_max: bytes(config.output_max),
         headers: HeaderLimits { count_max: config.headers_max, bytes_max: bytes(config.header_max) },
         hostcall_bytes_max: bytes(config.hostcall_max),

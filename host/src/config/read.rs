@@ -154,6 +154,8 @@ impl Plugins {
         set(&mut self.time_max, reader.duration("time_max"));
         set(&mut self.stack_max, reader.size("stack_max", 64 * MEBIBYTE));
         set(&mut self.table_elements_max, reader.count("table_elements_max", 1..=10_000_000));
+        set(&mut self.core_instances_max, reader.count("core_instances_max", 1..=10_000));
+        set(&mut self.memories_max, reader.count("memories_max", 1..=100));
         set(&mut self.output_max, reader.size("output_max", 1024 * MEBIBYTE));
         set(&mut self.headers_max, reader.count("headers_max", 1..=10_000));
         set(&mut self.header_max, reader.size("header_max", MEBIBYTE));

@@ -147,6 +147,10 @@ pub struct Limits {
     pub headers: HeaderLimits,
     /// Elements of all its tables.
     pub table_elements_max: usize,
+    /// Core instances that an instance of a component consists of.
+    pub core_instances_max: u32,
+    /// Memories that they have. `memory_max` is for all of them together.
+    pub memories_max: u32,
     /// Host resources held at once.
     pub handles_max: usize,
     /// Bytes that one call of a host function may carry from the plugin to the host.
@@ -175,6 +179,8 @@ impl Default for Limits {
             time_max: Duration::from_millis(500),
             headers: HeaderLimits::default(),
             table_elements_max: 100_000,
+            core_instances_max: 64,
+            memories_max: 4,
             handles_max: 256,
             hostcall_bytes_max: 4 << 20,
             output_bytes_max: 4 << 20,

@@ -15,6 +15,9 @@ use super::{Cache, Config, Error};
 /// How often a running plugin is interrupted: the step in which running time is counted.
 pub(super) const TICK: Duration = Duration::from_millis(1);
 
+/// Tables of an instance.
+pub(super) const TABLES_MAX: u32 = 8;
+
 /// What a slot keeps where clearing it means writing all of it.
 const KEEP_WITHOUT_SCAN: usize = 64 << 10;
 const TABLE_KEEP: usize = 64 << 10;
@@ -136,18 +139,19 @@ fn pool(config: &Config, scan: Enabled, keep: usize) -> InstanceAllocationStrate
     // Some may wait for their next delivery, and one is of a plugin that is being loaded.
     let instances = config.calls_max.max(1).saturating_add(config.idle_max).saturating_add(1);
     let memory_max = usize::try_from(config.memory_max().clamp(PAGE, MEMORY_MAX)).unwrap_or(usize::MAX);
+    let (core_instances, memories) = (config.limits.core_instances_max, config.limits.memories_max);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_stacks(instances)
-        // Measured: 3 core instances for Rust, 14 for Python; 2 tables; one memory.
-        .total_core_instances(instances.saturating_mul(32))
-        .max_core_instances_per_component(32)
-        .total_memories(instances.saturating_mul(2))
-        .max_memories_per_component(2)
-        .total_tables(instances.saturating_mul(8))
-        .max_tables_per_component(8)
-        .max_tables_per_module(8)
-        .max_memories_per_module(2)
+        // Measured: 3 core instances for Rust, 14 for Python and 38 with its WASI stubbed; 2 tables; one memory.
+        .total_core_instances(instances.saturating_mul(core_instances))
+        .max_core_instances_per_component(core_instances)
+        .total_memories(instances.saturating_mul(memories))
+        .max_memories_per_component(memories)
+        .total_tables(instances.saturating_mul(TABLES_MAX))
+        .max_tables_per_component(TABLES_MAX)
+        .max_tables_per_module(TABLES_MAX)
+        .max_memories_per_module(memories)
         .table_elements(config.limits.table_elements_max)
         .max_core_instance_size(1 << 20)
         .max_component_instance_size(2 << 20)

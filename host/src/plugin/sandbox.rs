@@ -3,14 +3,14 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use wasmtime::{ResourceLimiter, StoreContextMut, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
+use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::about::About;
 use super::console::{Beyond, Console, Stream};
-use super::engine::TICK;
+use super::engine::{TABLES_MAX, TICK};
 use super::log::{Log, Origin};
 use super::program;
 use super::terms::{Access, Kind, Terms};
@@ -226,9 +226,14 @@ impl Wasi {
 
 /// Bounds memory and tables, and remembers that it did: to the plugin it looks like any other failure.
 pub(super) struct Limiter {
-    limits: StoreLimits,
-    /// Bytes of memory granted.
+    memory_max: u64,
+    table_elements_max: u64,
+    core_instances_max: u32,
+    memories_max: u32,
+    /// Bytes granted, of all memories together.
     pub memory: u64,
+    /// The same of table elements.
+    table_elements: u64,
     /// Of what there was asked for more than there may be, the last time.
     pub refused: Option<Refused>,
 }
@@ -242,57 +247,58 @@ pub(super) enum Refused {
 
 impl Limiter {
     fn new(limits: &Limits) -> Limiter {
-        let limits = StoreLimitsBuilder::new()
-            .memory_size(usize::try_from(limits.memory_max).unwrap_or(usize::MAX))
-            .table_elements(limits.table_elements_max)
-            .instances(32)
-            .tables(8)
-            .memories(2)
-            .build();
-        Limiter { limits, memory: 0, refused: None }
-    }
-
-    fn note(&mut self, what: Refused, granted: wasmtime::Result<bool>) -> wasmtime::Result<bool> {
-        if !matches!(granted, Ok(true)) {
-            self.refused = Some(what);
+        Limiter {
+            memory_max: limits.memory_max,
+            table_elements_max: limits.table_elements_max as u64,
+            core_instances_max: limits.core_instances_max,
+            memories_max: limits.memories_max,
+            memory: 0,
+            table_elements: 0,
+            refused: None,
         }
-        granted
     }
+}
+
+/// The sum after something grows, if it may.
+fn grown(sum: u64, max: u64, current: usize, desired: usize, own_maximum: Option<usize>) -> Option<u64> {
+    let sum = sum.saturating_add(desired.saturating_sub(current) as u64);
+    (sum <= max && own_maximum.is_none_or(|maximum| desired <= maximum)).then_some(sum)
 }
 
 impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let granted = self.limits.memory_growing(current, desired, maximum);
-        if matches!(granted, Ok(true)) {
-            self.memory += desired.saturating_sub(current) as u64;
-        }
-        self.note(Refused::Memory, granted)
+        let sum = grown(self.memory, self.memory_max, current, desired, maximum);
+        self.memory = sum.unwrap_or(self.memory);
+        self.refused = if sum.is_none() { Some(Refused::Memory) } else { self.refused };
+        Ok(sum.is_some())
     }
 
-    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
         self.refused = Some(Refused::Memory);
-        self.limits.memory_grow_failed(error)
+        Ok(())
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let granted = self.limits.table_growing(current, desired, maximum);
-        self.note(Refused::Table, granted)
+        let sum = grown(self.table_elements, self.table_elements_max, current, desired, maximum);
+        self.table_elements = sum.unwrap_or(self.table_elements);
+        self.refused = if sum.is_none() { Some(Refused::Table) } else { self.refused };
+        Ok(sum.is_some())
     }
 
-    fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
         self.refused = Some(Refused::Table);
-        self.limits.table_grow_failed(error)
+        Ok(())
     }
 
     fn instances(&self) -> usize {
-        self.limits.instances()
+        self.core_instances_max as usize
     }
 
     fn tables(&self) -> usize {
-        self.limits.tables()
+        TABLES_MAX as usize
     }
 
     fn memories(&self) -> usize {
-        self.limits.memories()
+        self.memories_max as usize
     }
 }

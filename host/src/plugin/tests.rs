@@ -14,6 +14,7 @@ mod described;
 mod granted;
 mod program;
 mod shadowing;
+mod size;
 mod watching;
 
 const EVENT: &str = r#"{"notificationId":"n-1","notificationEventType":"o2ims.Resource.Created","objectRef":"/r/1"}"#;
