@@ -4,9 +4,10 @@
 #   make chaos    three minutes of daemons and Redis being killed, stopped and cut off; make test has a short form
 #   make bench    the table of speed, beside a bare client in the same run
 #   make plugins  compile the first-party plugins into target/plugins
+#   make languages  the same plugin in every language, examples/hello-*: built, and judged by the same fixtures
 #   make lint     format and lints only
 
-.PHONY: run test chaos bench plugins hello lint setup-build setup-test
+.PHONY: run test chaos bench plugins hello hellos languages lint setup-build setup-test setup-languages
 
 # A rustc that can compile for wasm32-wasip2, where rustup's cannot.
 WASM_RUSTC = $(if $(wildcard target/wasm-rustc),RUSTC=$(shell cat target/wasm-rustc))
@@ -19,7 +20,7 @@ run: plugins
 
 # The tests mostly wait, for retries that are due and hosts that are gone: more of them at once than there are cores.
 # The build has all targets, so that it is of the same dependencies as the tests and nothing is compiled twice.
-test: setup-test lint plugins hello
+test: setup-test lint plugins hellos
 	cd plugins && cargo test -q
 	cargo build --workspace --all-targets
 	RUST_TEST_THREADS=8 cargo test --workspace
@@ -28,7 +29,7 @@ chaos: setup-test
 	cargo build --workspace --all-targets
 	WEFT_CHAOS_SECONDS=180 cargo test -p tests --test suite -- chaos --nocapture
 
-bench: setup-test hello
+bench: setup-test hellos
 	cargo build --release -p weft -p tests
 	target/release/bench
 
@@ -45,6 +46,27 @@ hello: setup-build
 	mkdir -p target/hello
 	cp plugins/target/wasm32-wasip2/release/hello_rust.wasm target/hello/hello-rust.wasm
 
+# The same in every other language.
+LANGUAGES = ts js python go c
+hellos: hello setup-languages $(LANGUAGES:%=target/languages/hello-%.wasm)
+	cp target/hello/hello-rust.wasm target/languages
+
+languages: setup-test hellos
+	cargo test --workspace --test suite -- languages --nocapture
+
+.SECONDEXPANSION:
+target/languages/hello-%.wasm: wit/plugin.wit $$(filter-out %.wasm %.md %/node_modules %/types %/wit %/__pycache__,$$(wildcard examples/hello-$$*/*))
+	cd examples/hello-$* && $(BUILD_$*)
+	mkdir -p target/languages
+	cp examples/hello-$*/hello-$*.wasm $@
+
+$(LANGUAGES:%=target/languages/hello-%.wasm): export PATH := $(CURDIR)/target/tools/bin:$(PATH)
+BUILD_ts = npm run -s build
+BUILD_js = npm run -s build
+BUILD_python = componentize-py --wit-path wit --world described componentize app --output hello-python.wasm
+BUILD_go = GOOS=wasip1 GOARCH=wasm go build -trimpath -ldflags=-s -o hello-go.wasm .
+BUILD_c = $(MAKE) -s
+
 lint: setup-build
 	cargo fmt --all --check
 	cargo clippy -q --workspace --all-targets -- -D warnings
@@ -54,6 +76,9 @@ lint: setup-build
 
 setup-build:
 	@scripts/setup.sh cc wasm
+
+setup-languages:
+	@scripts/setup.sh languages
 
 setup-test:
 	@scripts/setup.sh cc wasm redis python node go

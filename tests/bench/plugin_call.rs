@@ -1,5 +1,7 @@
-//! What one call of a plugin costs, with a fresh instance and a body of 1 KiB.
+//! What one call of a plugin costs with a body of 1 KiB, for an instance of its own and for one that serves many.
 
+use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -7,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use weft::event::{BodyForm, Event, Notification};
-use weft::plugin::{Call, Config, Decision, Plugins};
+use weft::plugin::{Cache, Call, Config, Decision, Named, Plugins};
 use weft::request::Draft;
 use weft::subscription::{Mode, OnError, PluginUse};
 
@@ -16,6 +18,15 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 /// Calls between two looks at the clock. Few, so that their events are still in the cache, as fresh from the network.
 const BATCH: usize = 50;
 const MEASURED: Duration = Duration::from_millis(700);
+/// Deliveries of one instance, where instances are reused.
+const REUSE: u32 = 1000;
+
+/// Whether an instance serves more than one delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Instances {
+    Fresh,
+    Reused,
+}
 
 /// Figures of one plugin.
 pub(crate) struct PluginCall {
@@ -25,12 +36,35 @@ pub(crate) struct PluginCall {
     pub(crate) two_threads: f64,
 }
 
-/// Measures one file.
-pub(crate) fn measure(file: &Path) -> Result<PluginCall> {
+/// Measures one call of a file's plugin.
+pub(crate) fn call(file: &Path, instances: Instances) -> Result<Duration> {
+    let runtime = runtime()?;
+    let plugins = load(&runtime, file, instances)?;
+    if instances == Instances::Reused {
+        let listed = plugins.list();
+        ensure!(listed.iter().all(|plugin| plugin.about.is_reusable), "{} is not reusable", file.display());
+    }
+    Ok(runtime.block_on(spawn(&runtime, &plugins))??.best)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build()?)
+}
+
+fn load(runtime: &tokio::runtime::Runtime, file: &Path, instances: Instances) -> Result<Arc<Plugins>> {
     let dir = tempfile::tempdir()?;
     std::fs::copy(file, dir.path().join("guest.wasm"))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
-    let plugins = Arc::new(runtime.block_on(Plugins::load(Config::new(dir.path())))?);
+    let reuse = NonZeroU32::new(REUSE).filter(|_| instances == Instances::Reused);
+    let named = HashMap::from([("guest".to_owned(), Named { reuse, ..Named::default() })]);
+    // Some take ten seconds to compile.
+    let cache = Cache::In(tests::root().join("target/plugin-cache"));
+    Ok(Arc::new(runtime.block_on(Plugins::load(Config { named, cache, ..Config::new(dir.path()) }))?))
+}
+
+/// Measures one file.
+pub(crate) fn measure(file: &Path) -> Result<PluginCall> {
+    let runtime = runtime()?;
+    let plugins = load(&runtime, file, Instances::Fresh)?;
     let one = runtime.block_on(spawn(&runtime, &plugins))??;
     let (left, right) = (spawn(&runtime, &plugins), spawn(&runtime, &plugins));
     let both = runtime.block_on(left)??.per_second + runtime.block_on(right)??.per_second;

@@ -10,7 +10,7 @@ use tests::{Event, RedisServer};
 use weft::queue::Queue;
 use weft::queue::embedded::Embedded;
 
-use crate::plugin_call;
+use crate::plugin_call::{self, Instances};
 use crate::producer::Producer;
 use crate::receiver::Figures;
 use crate::scale;
@@ -34,9 +34,10 @@ type Scenario = (&'static str, fn() -> Measured);
 
 /// Measures the named figures; all, if none is named.
 pub(crate) async fn all(names: &[&str]) -> Result<()> {
-    let figures: [Scenario; 11] = [
+    let figures: [Scenario; 12] = [
         ("drain", || Box::pin(drain())),
         ("plugin-call", || Box::pin(async { tokio::task::spawn_blocking(plugin_calls).await? })),
+        ("languages", || Box::pin(async { tokio::task::spawn_blocking(languages).await? })),
         ("latency", || Box::pin(latency())),
         ("tarpit", || Box::pin(tarpit())),
         ("single", || Box::pin(single())),
@@ -189,6 +190,28 @@ fn plugin_calls() -> Result<Vec<Figure>> {
         ),
         Figure::bound("two threads / one", measured.two_threads, "×", Budget::AtLeast(1.5)),
     ])
+}
+
+/// What one call of the same plugin costs in each language.
+fn languages() -> Result<Vec<Figure>> {
+    let rows = [
+        ("hello-rust", Instances::Fresh, "plugin call, Rust, fresh instance"),
+        ("hello-rust", Instances::Reused, "plugin call, Rust, reused instance"),
+        ("hello-c", Instances::Fresh, "plugin call, C as a WASI program, fresh instance"),
+        ("hello-go", Instances::Fresh, "plugin call, Go as a WASI program, fresh instance"),
+        ("hello-ts", Instances::Fresh, "plugin call, TypeScript, fresh instance"),
+        ("hello-ts", Instances::Reused, "plugin call, TypeScript, reused instance"),
+        ("hello-js", Instances::Fresh, "plugin call, JavaScript, fresh instance"),
+        ("hello-js", Instances::Reused, "plugin call, JavaScript, reused instance"),
+        ("hello-python", Instances::Fresh, "plugin call, Python, fresh instance"),
+        ("hello-python", Instances::Reused, "plugin call, Python, reused instance"),
+    ];
+    let measured = rows.into_iter().map(|(plugin, instances, row)| -> Result<Figure> {
+        let call =
+            plugin_call::call(&tests::root().join("target/languages").join(format!("{plugin}.wasm")), instances)?;
+        Ok(Figure::plain(row, call.as_secs_f64() * 1e6, "µs"))
+    });
+    measured.collect()
 }
 
 /// From XADD to the receiver, at a steady rate.

@@ -12,6 +12,7 @@ mod examples;
 mod first_party;
 mod flow;
 mod hostile;
+mod languages;
 mod plugins;
 mod recovery;
 mod seed;
