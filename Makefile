@@ -35,7 +35,8 @@ bench: setup-test hellos
 
 plugins: setup-build
 	cd plugins && $(WASM_RUSTC) cargo build -q --release --target wasm32-wasip2
-	mkdir -p target/plugins
+	mkdir -p target/plugins target/fixtures
+	cp plugins/target/wasm32-wasip2/release/ask.wasm target/fixtures
 	for plugin in $(PLUGINS); do \
 	  cp plugins/target/wasm32-wasip2/release/weft_$$(echo $$plugin | tr - _).wasm target/plugins/$$plugin.wasm || exit; \
 	done

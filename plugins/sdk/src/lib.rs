@@ -31,6 +31,8 @@ pub use verdict::{EditError, Failure, HeaderError, StateError, Verdict};
 
 mod about;
 mod delivery;
+#[cfg(feature = "http")]
+pub mod http;
 mod json;
 pub mod log;
 mod settings;

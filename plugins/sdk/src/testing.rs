@@ -25,6 +25,8 @@ pub use kept::State;
 
 mod body;
 mod double;
+#[cfg(feature = "http")]
+pub(crate) mod http;
 mod kept;
 
 pub(crate) mod log;
@@ -40,6 +42,8 @@ type Handle = fn(&Delivery<'_>) -> Result<Verdict, Failure>;
 pub struct Call<'s> {
     double: Double,
     state: Option<&'s mut State>,
+    #[cfg(feature = "http")]
+    servers: Option<http::Servers>,
 }
 
 /// What a call left.
@@ -62,7 +66,12 @@ pub struct Left {
 /// If it is not a JSON object.
 #[must_use]
 pub fn event(json: &str) -> Call<'static> {
-    Call { double: Double::of(json), state: None }
+    Call {
+        double: Double::of(json),
+        state: None,
+        #[cfg(feature = "http")]
+        servers: None,
+    }
 }
 
 impl<'s> Call<'s> {
@@ -118,13 +127,31 @@ impl<'s> Call<'s> {
     /// With what was kept before; otherwise each call begins with nothing.
     #[must_use]
     pub fn state<'n>(self, state: &'n mut State) -> Call<'n> {
-        Call { double: self.double, state: Some(state) }
+        Call {
+            double: self.double,
+            state: Some(state),
+            #[cfg(feature = "http")]
+            servers: self.servers,
+        }
+    }
+
+    /// With other servers that answer like this; without any, every request is denied.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub fn servers(
+        mut self,
+        answer: impl Fn(&crate::http::Request<'_>) -> Result<crate::http::Answer, crate::http::NoAnswer> + 'static,
+    ) -> Call<'s> {
+        self.servers = Some(Box::new(answer));
+        self
     }
 
     /// Asks the plugin.
     #[must_use]
     pub fn call(self, handle: Handle) -> Left {
-        let Call { double, state } = self;
+        #[cfg(feature = "http")]
+        http::put(self.servers);
+        let Call { double, state, .. } = self;
         let before = double.draft();
         let kept = state.as_ref().map(|state| (**state).clone()).unwrap_or_default();
         kept::put(kept, double.now);

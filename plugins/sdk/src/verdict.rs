@@ -74,10 +74,14 @@ impl Failure {
 }
 
 /// So that `?` works with every error. No retry mends an edit that the host refused or a number that is none; only a state
-/// that does not answer, or has no room, may do so another time.
+/// that does not answer or has no room, and another server, may do so another time.
 impl<E: Error + 'static> From<E> for Failure {
     fn from(error: E) -> Failure {
         let why = error.to_string();
+        #[cfg(feature = "http")]
+        if (&error as &dyn Any).is::<crate::http::NoAnswer>() {
+            return Failure::Transient(why);
+        }
         match (&error as &dyn Any).downcast_ref() {
             Some(StateError::Unavailable(_) | StateError::Quota) => Failure::Transient(why),
             Some(StateError::TooLarge | StateError::NotANumber) | None => Failure::Permanent(why),

@@ -115,3 +115,20 @@ fn what_the_state_refuses_may_work_another_time_or_not() {
     assert_eq!(refused, Err(Failure::permanent("state: the key or the value is too large")));
     assert_eq!(Failure::from("x".parse::<u8>().unwrap_err()), Failure::permanent("invalid digit found in string"));
 }
+
+#[cfg(feature = "http")]
+#[test]
+fn other_servers_answer_what_the_test_says() {
+    use crate::http::{self, Answer};
+    fn handle(_: &Delivery) -> Result<Verdict, Failure> {
+        let answer = http::get("https://inventory.example.com/a")?;
+        Ok(Verdict::drop(format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body))))
+    }
+    let servers = |request: &http::Request<'_>| {
+        Ok(Answer { status: 200, headers: Vec::new(), body: request.url.as_bytes().to_vec() })
+    };
+    let left = event("{}").servers(servers).call(handle);
+    assert_eq!(left.verdict, Ok(Verdict::drop("200 https://inventory.example.com/a")));
+    let denied = event("{}").call(handle).verdict;
+    assert_eq!(denied, Err(Failure::transient("http: denied: the test has no servers")));
+}
