@@ -14,7 +14,7 @@ use crate::admin::Token;
 use crate::breaker::BreakerPolicy;
 use crate::directory::Directory;
 use crate::event::BodyForm;
-use crate::plugin::{Grant, Variable};
+use crate::plugin::{Grant, HttpGrant, Variable};
 use crate::rate::Rate;
 use crate::retry::RetryPolicy;
 use crate::secret::{Scheme, Secret};
@@ -219,6 +219,12 @@ pub struct Plugins {
     pub state_max: u64,
     /// How long a plugin waits for its state.
     pub state_time_max: Duration,
+    /// Requests to other servers that one call may make.
+    pub http_requests_max: usize,
+    /// What one of them may carry.
+    pub http_request_max: u64,
+    /// What its answer may.
+    pub http_answer_max: u64,
     /// Where compiled code is kept; if not given, `plugin-cache` beside the embedded queue's data.
     pub cache_dir: Option<PathBuf>,
     /// How long a file must have been the same before it is looked into.
@@ -250,6 +256,8 @@ pub struct NamedPlugin {
     pub state_max: Option<u64>,
     /// What it may have beyond its delivery.
     pub grants: BTreeSet<Grant>,
+    /// Whom it may ask by HTTP.
+    pub http: Option<HttpGrant>,
     /// Environment variables that it sees.
     pub env: Vec<Variable>,
     /// Calls that one of its instances may serve, if it says that it can serve more than one.
@@ -368,6 +376,9 @@ impl Default for Plugins {
             file_bytes_max: 32 * 1024 * 1024,
             state_max: 16 * 1024 * 1024,
             state_time_max: Duration::from_millis(100),
+            http_requests_max: 4,
+            http_request_max: 64 * 1024,
+            http_answer_max: 1024 * 1024,
             cache_dir: None,
             settle: Duration::from_millis(250),
             rescan_every: Duration::from_secs(30),

@@ -28,6 +28,7 @@ use crate::store::{self, Store};
 use crate::subscription::Endpoint;
 use crate::telemetry::Telemetry;
 
+mod outgoing;
 mod state;
 
 /// Why a daemon cannot start.
@@ -82,9 +83,10 @@ impl Daemon {
         let chained = directory.plugins();
         let state = state::open(&config)?;
         let kept = state.clone().map(|store| store as Arc<dyn plugin::StateStore>);
-        let settings = plugin::Config { state: kept, ..plugin_config(&config) };
-        let plugins = Arc::new(Plugins::watch(settings, chained.clone()).await?);
         let sender = Arc::new(Sender::new(Guard::new(&config.egress.allow), config.delivery.response_bytes_max)?);
+        let outgoing = Some(Arc::new(outgoing::Through(Arc::clone(&sender))) as Arc<dyn plugin::Outgoing>);
+        let settings = plugin::Config { state: kept, outgoing, ..plugin_config(&config) };
+        let plugins = Arc::new(Plugins::watch(settings, chained.clone()).await?);
         let delivery = &config.delivery;
         let limits = Limits {
             worker_count: delivery.worker_count,
@@ -242,6 +244,7 @@ pub(crate) fn plugin_config(config: &Config) -> plugin::Config {
             time_max: named.time_max,
             state_bytes_max: named.state_max,
             grants: named.grants.clone(),
+            http: named.http.clone(),
             env: named.env.clone(),
             reuse: named.reuse,
             sha256: named.sha256.clone(),
@@ -286,6 +289,9 @@ fn plugin_limits(config: &config::Plugins) -> plugin::Limits {
         log_bytes_max: bytes(config.log_max),
         state_bytes_max: config.state_max,
         state_time_max: config.state_time_max,
+        http_requests_max: config.http_requests_max,
+        http_request_bytes_max: bytes(config.http_request_max),
+        http_answer_bytes_max: bytes(config.http_answer_max),
     }
 }
 

@@ -27,6 +27,8 @@ mod engine;
 mod guest;
 mod load;
 mod log;
+mod origin;
+mod outgoing;
 mod pattern;
 mod program;
 mod reached;
@@ -50,6 +52,8 @@ pub use breaker::{BreakerState, Breaking};
 pub use config::{Cache, Config, Grant, Limits, Named, Pace, Variable};
 pub use ending::{Ending, PluginReport};
 pub use engine::Allocator;
+pub use origin::{BadOrigin, Origin};
+pub use outgoing::{Asked, HttpGrant, Outgoing, Unanswered};
 pub use reached::Reached;
 pub use settings::SettingsMistake;
 pub use shadow::{Shadowed, Totals as ShadowTotals};
@@ -300,10 +304,10 @@ impl Plugins {
                 continue;
             }
             let began = Instant::now();
-            let Called { answer, draft: left, reached } = self.step(step, version.as_ref(), &call, draft).await;
+            let Called { answer, draft: left, reached, asked } = self.step(step, version.as_ref(), &call, draft).await;
             draft = left;
             let (plugin, ending, duration) = (step.name.clone(), Ending::of(&answer), began.elapsed());
-            reports.push(PluginReport { plugin, ending, duration, reached });
+            reports.push(PluginReport { plugin, ending, duration, reached, asked });
             if let Some(version) = &version {
                 version.stats.ended(ending, duration);
             }

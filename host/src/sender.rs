@@ -18,11 +18,15 @@ use rustls::crypto::ring;
 
 use crate::attempt::{AttemptResult, NoAnswer, RetryAfter};
 use crate::request::SignedRequest;
+pub use ask::NotAnswered;
 use dial::{DialError, Dialer};
 pub use guard::Guard;
 
+mod ask;
 mod dial;
 mod guard;
+
+const USER_AGENT_OURS: &str = concat!("weft/", env!("CARGO_PKG_VERSION"));
 
 /// Node's servers close a connection after five idle seconds; a request on one that is just being closed fails.
 const IDLE_MAX: Duration = Duration::from_secs(4);
@@ -81,9 +85,7 @@ impl Sender {
         *post.method_mut() = http::Method::POST;
         *post.uri_mut() = uri;
         *post.headers_mut() = headers;
-        post.headers_mut()
-            .entry(USER_AGENT)
-            .or_insert(HeaderValue::from_static(concat!("weft/", env!("CARGO_PKG_VERSION"))));
+        post.headers_mut().entry(USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT_OURS));
         match self.client.request(post).await {
             Ok(answer) => self.read(answer).await,
             Err(error) => unanswered(&error),

@@ -255,6 +255,9 @@ impl Telemetry {
             for limit in &report.reached {
                 self.of_plugins.limits.with_label_values(&[report.plugin.as_str(), limit.name()]).inc();
             }
+            for asked in &report.asked {
+                self.of_plugins.requests.with_label_values(&[report.plugin.as_str(), asked.name()]).inc();
+            }
         }
     }
 
@@ -369,6 +372,7 @@ fn log(delivery: &Delivery, attempt: &Attempt, result: &str) {
 struct OfPlugins {
     calls: IntCounterVec,
     limits: IntCounterVec,
+    requests: IntCounterVec,
     seconds: HistogramVec,
     states: IntGaugeVec,
     memory: IntGaugeVec,
@@ -387,6 +391,11 @@ impl OfPlugins {
                 "weft_plugin_limits_total",
                 "Plugin calls that reached a limit and went on, by limit: log, headers, body, state, state-time.",
                 &["plugin", "limit"],
+            ),
+            requests: make.counters(
+                "weft_plugin_http_requests_total",
+                "Requests of plugins to other servers, by result: answered, denied, blocked, time, size, failed.",
+                &["plugin", "result"],
             ),
             seconds: make.histograms("weft_plugin_call_seconds", "How long plugin calls take.", &["plugin"], buckets),
             states: make.gauges(

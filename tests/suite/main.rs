@@ -13,6 +13,7 @@ mod first_party;
 mod flow;
 mod hostile;
 mod languages;
+mod outgoing;
 mod plugins;
 mod recovery;
 mod seed;

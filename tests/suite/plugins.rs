@@ -40,7 +40,11 @@ impl World {
 
     /// With a plugin that `make plugins hello` compiled.
     pub(crate) fn compiled(self, name: &str, settings: &str) -> World {
-        let directory = if name == "hello-rust" { "target/hello" } else { "target/plugins" };
+        let directory = match name {
+            "hello-rust" => "target/hello",
+            "ask" => "target/fixtures",
+            _ => "target/plugins",
+        };
         let file = root().join(directory).join(format!("{name}.wasm"));
         assert!(Path::new(&file).exists(), "{} is missing: `make plugins hello` compiles it", file.display());
         std::fs::copy(&file, self.dir.path().join(format!("{name}.wasm"))).unwrap();

@@ -32,6 +32,9 @@ pub struct Plugin {
     pub rejected: Option<Rejected>,
     /// The interfaces it imports.
     pub imports: Vec<String>,
+    /// What it was granted: `state`, `clock`, `random`, `http` and an origin, `env` and a variable's name.
+    #[serde(default)]
+    pub grants: Vec<String>,
     /// Its version, in its author's words; empty if it does not say.
     #[serde(default)]
     pub version: String,
@@ -146,6 +149,7 @@ impl Plugin {
             why: refusal.map(ToString::to_string),
             rejected: status.rejected.as_ref().map(Rejected::of),
             imports: status.imports.clone(),
+            grants: status.grants.clone(),
             version: status.about.version.clone(),
             summary: status.about.summary.clone(),
             accepts: status.about.accepts.clone(),

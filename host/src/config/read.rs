@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::reader::{Reader, Report};
 use super::source::{self, Node, Source, Table, Value};
 use super::{Admin, Config, Defaults, Delivery, Egress, Mistake, NamedPlugin, Overrides, PluginRef, Plugins, Queue};
 use crate::admin::{Role, Token, TokenSecret};
 use crate::event::BodyForm;
-use crate::plugin::Grant;
+use crate::plugin::{Grant, HttpGrant};
 use crate::secret::Scheme;
 use crate::subscription::{Mode, OnError, Ordering};
 
@@ -23,6 +24,8 @@ const RATES: &str = "rates look like \"100/s\", \"90/min\" or \"1000/h\"";
 const BURSTS: RangeInclusive<u64> = 1..=1_000_000;
 const BREAKER_FAILURES: RangeInclusive<u64> = 1..=1_000_000_000;
 const MEBIBYTE: u64 = 1024 * 1024;
+/// Of one request of a plugin.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Reads it all, and says what is wrong with it.
 pub(super) fn config(
@@ -171,6 +174,9 @@ impl Plugins {
         set(&mut self.file_bytes_max, reader.size("file_bytes_max", 1024 * MEBIBYTE));
         set(&mut self.state_max, reader.size("state_max", 1024 * MEBIBYTE));
         set(&mut self.state_time_max, reader.duration("state_time_max"));
+        set(&mut self.http_requests_max, reader.count("http_requests_max", 0..=1000));
+        set(&mut self.http_request_max, reader.size("http_request_max", 1024 * MEBIBYTE));
+        set(&mut self.http_answer_max, reader.size("http_answer_max", 1024 * MEBIBYTE));
         self.cache_dir = reader.parsed("cache_dir", "a path is expected");
         set(&mut self.settle, reader.duration("settle"));
         set(&mut self.rescan_every, reader.duration("rescan_every"));
@@ -192,6 +198,7 @@ impl NamedPlugin {
             time_max: reader.duration("time_max"),
             state_max: reader.size("state_max", 1024 * MEBIBYTE),
             grants: grants(&mut reader),
+            http: reader.optional("http").map(http_grant),
             env: reader.variables("env"),
             reuse: reader.count("reuse", 1..=1_000_000_000).and_then(NonZeroU32::new),
             on_error: reader.word("on_error", &ON_ERROR),
@@ -242,6 +249,27 @@ impl Admin {
 
 fn bytes(size: Option<u64>) -> Option<usize> {
     size.and_then(|size| usize::try_from(size).ok())
+}
+
+/// `{ allow = ["https://api.example.com"], timeout = "2s" }`.
+fn http_grant(mut reader: Reader<'_>) -> HttpGrant {
+    let mut allow = Vec::new();
+    for (path, item) in reader.list("allow").unwrap_or_default() {
+        match &item.value {
+            Value::Text(text) | Value::Raw(text) => match text.parse() {
+                Ok(origin) => allow.push(origin),
+                Err(_) => {
+                    let example = "they look like \"https://api.example.com\" or \"http://10.0.0.5:8080\"";
+                    let what = format!("{text:?} is no origin (scheme, host and port, no path); {example}");
+                    reader.mistake(&item.source, &path, what);
+                }
+            },
+            other => reader.mistake(&item.source, &path, format!("a text is expected, this is {}", other.kind())),
+        }
+    }
+    let timeout = reader.duration("timeout").unwrap_or(HTTP_TIMEOUT);
+    reader.finish();
+    HttpGrant { allow, timeout }
 }
 
 fn grants(reader: &mut Reader<'_>) -> BTreeSet<Grant> {

@@ -41,6 +41,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A table in this one, if it is there.
+    pub(super) fn optional(&mut self, key: &'static str) -> Option<Reader<'a>> {
+        let path = self.path_of(key);
+        self.take(key).map(|node| self.reader_of(path, node))
+    }
+
     /// The tables in a table whose keys are the operator's names.
     pub(super) fn sections(&mut self, key: &'static str) -> Vec<(String, Reader<'a>)> {
         let section = self.section(key);

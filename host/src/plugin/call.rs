@@ -1,9 +1,11 @@
 //! One call of one plugin: in an instance of its own that is gone afterwards, or in one that waits for its next delivery.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 use tokio::time::error::Elapsed;
 use wasmtime::{Engine, Store};
 
@@ -12,11 +14,12 @@ use super::contract::types::Verdict;
 use super::ending::{Ending, Failure};
 use super::guest::Guest;
 use super::load::Loaded;
+use super::outgoing::Patience;
 use super::reuse::{Idle, Instance, Tenant};
 use super::sandbox::{Ended, Input, Sandbox};
 use super::status::Refusal;
 use super::terms::Terms;
-use super::{Config, Reached};
+use super::{Asked, Config, Reached};
 use crate::request::Draft;
 
 /// What came of a call.
@@ -26,12 +29,45 @@ pub(super) struct Called {
     pub draft: Draft,
     /// Limits that it reached and went on.
     pub reached: Vec<Reached>,
+    /// How its requests to other servers ended.
+    pub asked: Vec<Asked>,
 }
 
 impl Called {
     /// There was none.
     pub(super) fn not(failure: Failure, draft: Draft) -> Called {
-        Called { answer: Err(failure), draft, reached: Vec::new() }
+        Called { answer: Err(failure), draft, reached: Vec::new(), asked: Vec::new() }
+    }
+}
+
+/// A place for a call.
+struct Permit<'s> {
+    _asking: Option<SemaphorePermit<'s>>,
+    _slot: SemaphorePermit<'s>,
+}
+
+async fn take(semaphore: &Semaphore) -> SemaphorePermit<'_> {
+    match semaphore.try_acquire() {
+        Ok(permit) => permit,
+        Err(_) => semaphore.acquire().await.expect("the slots are never closed"),
+    }
+}
+
+/// Waits for a call no longer than it may take: each request to another server that it begins gives it more time.
+async fn within<T>(
+    time_max: Duration,
+    patience: Option<Arc<Patience>>,
+    call: impl Future<Output = T>,
+) -> Result<T, Elapsed> {
+    let Some(patience) = patience else { return tokio::time::timeout(time_max, call).await };
+    let (began, mut granted, mut call) = (Instant::now(), time_max, pin!(call));
+    loop {
+        let ended = tokio::time::timeout_at(began + granted, &mut call).await;
+        let longer = time_max.saturating_add(patience.so_far());
+        if ended.is_ok() || longer <= granted {
+            return ended;
+        }
+        granted = longer;
     }
 }
 
@@ -40,6 +76,8 @@ pub(super) struct Slots {
     engine: Engine,
     /// As many as the pool has slots: an exhausted pool fails instead of waiting.
     permits: Semaphore,
+    /// Half as many, for plugins that wait for other servers: they must not have all.
+    asking: Semaphore,
     wait_max: Duration,
     /// Instances that wait for their next delivery.
     idle: Idle,
@@ -50,6 +88,7 @@ impl Slots {
         Slots {
             engine,
             permits: Semaphore::new(config.calls_max.max(1) as usize),
+            asking: Semaphore::new((config.calls_max / 2).max(1) as usize),
             wait_max: config.wait_max,
             idle: Idle::new(config.idle_max as usize, config.idle_bytes_max),
         }
@@ -58,7 +97,7 @@ impl Slots {
     /// Calls `plugin`. Dropping the future ends the call.
     pub(super) async fn call(&self, plugin: &Arc<Loaded>, input: Input) -> Called {
         // Declared before the instance: if the future is dropped, the slot is empty before the permit is free.
-        let Ok(permit) = self.permit().await else {
+        let Ok(permit) = self.permit(plugin).await else {
             let error = format!("no slot became free within {:?}", self.wait_max);
             return Called::not(Failure::new(Ending::Busy, error), input.draft);
         };
@@ -66,7 +105,8 @@ impl Slots {
         let idle = tenant.as_ref().and_then(|tenant| self.idle.take(&plugin.terms, tenant));
         let mut instance = idle.unwrap_or_else(|| Instance::new(self.store(&plugin.terms)).into());
         instance.begin(input);
-        let ended = tokio::time::timeout(plugin.terms.limits.time_max, instance.call(&plugin.guest)).await;
+        let patience = instance.patience();
+        let ended = within(plugin.terms.limits.time_max, patience, instance.call(&plugin.guest)).await;
         let is_sound = matches!(ended, Ok(Ok(_)));
         let answer = match ended {
             Ok(Ok(answer)) => answer,
@@ -74,14 +114,14 @@ impl Slots {
             Err(_) => Err(Failure::late(plugin.terms.limits.time_max)),
         };
         plugin.stats.used(instance.memory());
-        let Ended { before, edited, reached } = instance.end();
+        let Ended { before, edited, reached, asked } = instance.end();
         match (plugin.reuse, tenant) {
             (Some(calls_max), Some(tenant)) if is_sound => self.idle.park(instance, tenant, calls_max),
             _ => drop(instance),
         }
         drop(permit);
         let edited = edited.filter(|_| matches!(answer, Ok(Verdict::Deliver)));
-        Called { answer, draft: edited.unwrap_or(before), reached }
+        Called { answer, draft: edited.unwrap_or(before), reached, asked }
     }
 
     /// Makes a first instance, and asks it what it is. There is a slot for one of these beside those for calls.
@@ -96,12 +136,14 @@ impl Slots {
         }
     }
 
-    async fn permit(&self) -> Result<SemaphorePermit<'_>, Elapsed> {
-        if let Ok(permit) = self.permits.try_acquire() {
-            return Ok(permit);
-        }
-        let permit = tokio::time::timeout(self.wait_max, self.permits.acquire()).await?;
-        Ok(permit.expect("the slots are never closed"))
+    async fn permit(&self, plugin: &Loaded) -> Result<Permit<'_>, Elapsed> {
+        let asks = plugin.terms.way_out.is_some();
+        let waiting = async {
+            // First the one that fewer have, so that nobody holds one of the others while it waits.
+            let asking = if asks { Some(take(&self.asking).await) } else { None };
+            Permit { _asking: asking, _slot: take(&self.permits).await }
+        };
+        tokio::time::timeout(self.wait_max, waiting).await
     }
 
     fn store(&self, terms: &Arc<Terms>) -> Store<Sandbox> {

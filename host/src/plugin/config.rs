@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Allocator, Breaking, StateStore};
+use super::{Allocator, Breaking, HttpGrant, Outgoing, StateStore};
 use crate::request::HeaderLimits;
 
 /// Which plugins there are and what they may use.
@@ -43,6 +43,8 @@ pub struct Config {
     pub breaking: Breaking,
     /// Where plugins that were granted state keep it; if there is none, nobody has any.
     pub state: Option<Arc<dyn StateStore>>,
+    /// What sends the requests of plugins that were granted http; if there is none, all are denied.
+    pub outgoing: Option<Arc<dyn Outgoing>>,
 }
 
 /// When the directory is looked at, and when what is seen there counts.
@@ -86,6 +88,7 @@ impl Config {
             pace: Pace::default(),
             breaking: Breaking::default(),
             state: None,
+            outgoing: None,
         }
     }
 
@@ -101,7 +104,19 @@ impl Config {
 
     /// Whether a plugin was granted this.
     pub(super) fn grants(&self, name: &str, grant: Grant) -> bool {
-        self.named.get(name).is_some_and(|named| named.grants.contains(&grant))
+        self.named.get(name).is_some_and(|named| match grant {
+            Grant::State | Grant::Clock | Grant::Random => named.grants.contains(&grant),
+            Grant::Http => named.http.is_some(),
+        })
+    }
+
+    /// What a plugin was granted, in words.
+    pub(super) fn granted_to(&self, name: &str) -> Vec<String> {
+        let Some(named) = self.named.get(name) else { return Vec::new() };
+        let words = named.grants.iter().map(|grant| grant.name().to_owned());
+        let http = named.http.iter().flat_map(|http| &http.allow).map(|origin| format!("http {origin}"));
+        let env = named.env.iter().map(|variable| format!("env {}", variable.name));
+        words.chain(http).chain(env).collect()
     }
 
     /// The limits of one plugin.
@@ -169,6 +184,12 @@ pub struct Limits {
     pub state_bytes_max: u64,
     /// It waits no longer for its state.
     pub state_time_max: Duration,
+    /// Requests to other servers.
+    pub http_requests_max: usize,
+    /// Bytes of the body of one.
+    pub http_request_bytes_max: usize,
+    /// Bytes of the body of its answer.
+    pub http_answer_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -190,6 +211,9 @@ impl Default for Limits {
             log_bytes_max: 4096,
             state_bytes_max: 16 << 20,
             state_time_max: Duration::from_millis(100),
+            http_requests_max: 4,
+            http_request_bytes_max: 64 << 10,
+            http_answer_bytes_max: 1 << 20,
         }
     }
 }
@@ -203,10 +227,12 @@ pub enum Grant {
     Clock,
     /// Random numbers that nobody can foretell.
     Random,
+    /// Requests to other servers. It says to which, so it is no word among the others.
+    Http,
 }
 
 impl Grant {
-    /// All there are.
+    /// All that are a word in the configuration.
     pub const ALL: [Grant; 3] = [Grant::State, Grant::Clock, Grant::Random];
 
     /// Its name in the configuration.
@@ -216,6 +242,7 @@ impl Grant {
             Grant::State => "state",
             Grant::Clock => "clock",
             Grant::Random => "random",
+            Grant::Http => "http",
         }
     }
 }
@@ -250,6 +277,8 @@ pub struct Named {
     pub reuse: Option<NonZeroU32>,
     /// What it may have beyond its delivery.
     pub grants: BTreeSet<Grant>,
+    /// Whom it may ask by HTTP.
+    pub http: Option<HttpGrant>,
     /// Environment variables that it sees.
     pub env: Vec<Variable>,
     /// SHA-256 of the file in hex; any other content is refused.

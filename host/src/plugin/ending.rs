@@ -5,11 +5,11 @@ use std::time::Duration;
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use super::Reached;
 use super::console::TooMuchPrinted;
 use super::contract::types::{self, Verdict};
 use super::sandbox::{OutOfTime, Refused, Sandbox};
 use super::text::clean;
+use super::{Asked, Reached};
 use crate::attempt::Lasting;
 
 /// Of an error's text.
@@ -134,6 +134,8 @@ pub struct PluginReport {
     pub duration: Duration,
     /// Limits that it reached and went on.
     pub reached: Vec<Reached>,
+    /// How its requests to other servers ended.
+    pub asked: Vec<Asked>,
 }
 
 /// Why there is no verdict.

@@ -109,6 +109,7 @@ impl Linkers {
     pub(super) fn new(engine: Engine) -> wasmtime::Result<Linkers> {
         let mut components = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut components)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut components)?;
         contract::types::add_to_linker::<_, HasSelf<Sandbox>>(&mut components, |sandbox| sandbox)?;
         contract::log::add_to_linker::<_, HasSelf<Sandbox>>(&mut components, |sandbox| sandbox)?;
         contract::registry::add_to_linker::<_, HasSelf<Sandbox>>(&mut components, |sandbox| sandbox)?;

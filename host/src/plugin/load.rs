@@ -37,7 +37,11 @@ const OFFERED: [(&str, &[&str], &str); 8] = [
     ("wasi_snapshot_preview1", &[], ""),
 ];
 /// What it may import beside that if the operator grants it.
-const GRANTED: [(Grant, &str); 1] = [(Grant::State, "weft:plugin/state@0.1.")];
+const GRANTED: [(Grant, &str); 3] = [
+    (Grant::State, "weft:plugin/state@0.1."),
+    (Grant::Http, "wasi:http/types@0.2."),
+    (Grant::Http, "wasi:http/outgoing-handler@0.2."),
+];
 
 /// A version of a plugin, ready to be called.
 pub(super) struct Loaded {

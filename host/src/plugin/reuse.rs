@@ -13,6 +13,7 @@ use super::contract::Plugin;
 use super::contract::types::Verdict;
 use super::ending::Failure;
 use super::guest::{self, Guest};
+use super::outgoing::Patience;
 use super::sandbox::{Ended, Input, Sandbox};
 use super::terms::Terms;
 
@@ -68,6 +69,11 @@ impl Instance {
             }
             Guest::Program(program) => program.call(&mut self.store).await,
         }
+    }
+
+    /// How much longer it may take than others.
+    pub(super) fn patience(&self) -> Option<Arc<Patience>> {
+        self.store.data().patience()
     }
 
     /// Takes the delivery back.

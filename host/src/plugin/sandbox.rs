@@ -7,15 +7,17 @@ use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::about::About;
 use super::console::{Beyond, Console, Stream};
 use super::engine::{TABLES_MAX, TICK};
 use super::log::{Log, Origin};
+use super::outgoing::{Doorkeeper, Patience};
 use super::program;
 use super::terms::{Access, Kind, Terms};
 use super::withheld::{self, Now};
-use super::{Call, Limits, Reached};
+use super::{Asked, Call, Limits, Reached};
 use crate::request::Draft;
 
 /// Random bytes per request of a plugin.
@@ -41,6 +43,8 @@ pub(super) struct Ended {
     pub edited: Option<Draft>,
     /// Limits that it reached and went on.
     pub reached: Vec<Reached>,
+    /// How its requests to other servers ended.
+    pub asked: Vec<Asked>,
 }
 
 /// The data of a store.
@@ -57,6 +61,8 @@ pub(super) struct Sandbox {
     /// Limits that the call reached and went on.
     reached: Vec<Reached>,
     ticks_left: u128,
+    /// Its requests to other servers.
+    doorkeeper: Doorkeeper,
     /// Made when first used: most plugins import WASI and few call it.
     wasi: Option<Box<Wasi>>,
 }
@@ -64,6 +70,8 @@ pub(super) struct Sandbox {
 struct Wasi {
     /// Serves both previews.
     ctx: WasiP1Ctx,
+    /// Limits of what the host keeps for requests.
+    http: WasiHttpCtx,
     console: Arc<Mutex<Console>>,
     /// For the clock of a plugin that was not granted one.
     now: Now,
@@ -85,6 +93,7 @@ impl Sandbox {
             edited: None,
             limiter: Limiter::new(limits),
             ticks_left: ticks(limits),
+            doorkeeper: Doorkeeper::new(terms.way_out.clone()),
             wasi: None,
             input: None,
             terms: Arc::clone(terms),
@@ -99,6 +108,7 @@ impl Sandbox {
         self.log = Log::new(limits);
         self.ticks_left = ticks(limits);
         self.limiter.refused = None;
+        self.doorkeeper.begin();
         if let Some(wasi) = &self.wasi {
             wasi.now.store(input.call.now_ms(), Ordering::Relaxed);
         }
@@ -122,7 +132,13 @@ impl Sandbox {
         if self.log.is_cut() {
             self.reached(Reached::Log);
         }
-        Ended { before: input.draft, edited: self.edited.take(), reached: std::mem::take(&mut self.reached) }
+        let (reached, asked) = (std::mem::take(&mut self.reached), self.doorkeeper.end());
+        Ended { before: input.draft, edited: self.edited.take(), reached, asked }
+    }
+
+    /// How much longer the call may take than others; `None` for one that may ask nobody.
+    pub(super) fn patience(&self) -> Option<Arc<Patience>> {
+        self.terms.way_out.is_some().then(|| self.doorkeeper.patience())
     }
 
     /// What the plugin is asked about.
@@ -182,6 +198,14 @@ impl WasiView for Sandbox {
     }
 }
 
+impl WasiHttpView for Sandbox {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let (terms, input) = (&self.terms, self.input.as_ref());
+        let wasi = self.wasi.get_or_insert_with(|| Box::new(Wasi::new(terms, input)));
+        WasiHttpCtxView { hooks: &mut self.doorkeeper, table: wasi.ctx.ctx().table, ctx: &mut wasi.http }
+    }
+}
+
 impl Wasi {
     /// No files, no network, and of the environment only what was granted. What a component prints is kept for the log; a program reads the delivery
     /// and prints its answer.
@@ -220,7 +244,7 @@ impl Wasi {
         }
         let mut ctx = builder.build_p1();
         ctx.ctx().table.set_max_capacity(terms.limits.handles_max);
-        Wasi { ctx, console, now, answer }
+        Wasi { ctx, http: WasiHttpCtx::new(), console, now, answer }
     }
 }
 

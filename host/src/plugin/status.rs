@@ -30,6 +30,8 @@ pub struct Status {
     pub rejected: Option<Rejected>,
     /// The interfaces it imports, which say what it may use.
     pub imports: Vec<String>,
+    /// What it was granted, in words.
+    pub grants: Vec<String>,
     /// What it says about itself.
     pub about: About,
     /// How long compiling took; next to nothing if the result was in the cache.
@@ -55,6 +57,7 @@ impl Status {
             state: State::Waiting,
             rejected: None,
             imports: Vec::new(),
+            grants: Vec::new(),
             about: About::default(),
             compile: Duration::ZERO,
             since: SystemTime::now(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::outgoing::WayOut;
 use super::state::State;
 use super::{Config, Grant, Limits, Variable};
 
@@ -12,6 +13,8 @@ pub(super) struct Terms {
     pub kind: Kind,
     /// Only if it was granted.
     pub state: Option<State>,
+    /// The same.
+    pub way_out: Option<Arc<WayOut>>,
     /// What time it is.
     pub clock: Access,
     /// Chance.
@@ -50,6 +53,7 @@ impl Terms {
         let access = |grant| if config.grants(name, grant) { Access::Granted } else { Access::Withheld };
         Terms {
             name: name.into(),
+            way_out: WayOut::of(name, config, &limits),
             limits,
             kind,
             state,

@@ -284,7 +284,7 @@ async fn a_missing_plugin_is_a_failure_like_any_other() {
     assert_eq!((ending, error.as_str()), (Ending::Missing, "there is no such plugin"));
     let (ending, error, _) = failure(Fixture::of(&["wants-http"]), "wants-http").await;
     assert_eq!(ending, Ending::Missing);
-    assert!(error.starts_with("it was refused: imports what is not offered"), "{error}");
+    assert!(error.starts_with("it was refused: imports what it was not granted"), "{error}");
 }
 
 #[tokio::test]
@@ -315,6 +315,10 @@ async fn a_bad_file_stops_no_other() {
         .file("Shouting.wasm", b"hello")
         .file("broken.wasm", &wasm("deliver")[..200])
         .file("empty.wasm", &wat::parse_str("(component)").unwrap())
+        .file(
+            "wants-more.wasm",
+            &wat::parse_str(r#"(component (import "wasi:keyvalue/store@0.2.0" (instance)))"#).unwrap(),
+        )
         .file("notes.txt", b"not a plugin")
         .with(|config| {
             let pinned = |sha256: &str| Named { sha256: Some(sha256.to_owned()), ..Named::default() };
@@ -324,12 +328,25 @@ async fn a_bad_file_stops_no_other() {
         });
     let plugins = fixture.load().await;
     let names: Vec<_> = plugins.list().into_iter().map(|status| status.name).collect();
-    let expected = ["Shouting", "broken", "deliver", "drop", "empty", "gone", "program", "text", "trap", "wants-http"];
+    let expected = [
+        "Shouting",
+        "broken",
+        "deliver",
+        "drop",
+        "empty",
+        "gone",
+        "program",
+        "text",
+        "trap",
+        "wants-http",
+        "wants-more",
+    ];
     assert_eq!(names, expected);
     assert_eq!(
         refusal(&plugins, "wants-http"),
-        Refusal::NotOffered(vec!["wasi:http/outgoing-handler@0.2.0".to_owned(), "weft:plugin/state@0.1.0".to_owned()])
+        Refusal::NotGranted(vec!["wasi:http/outgoing-handler@0.2.0".to_owned(), "weft:plugin/state@0.1.0".to_owned()])
     );
+    assert_eq!(refusal(&plugins, "wants-more"), Refusal::NotOffered(vec!["wasi:keyvalue/store@0.2.0".to_owned()]));
     assert_eq!(refusal(&plugins, "text"), Refusal::NotWasm);
     assert_eq!(refusal(&plugins, "Shouting"), Refusal::BadName);
     assert_eq!(refusal(&plugins, "gone"), Refusal::Missing);

@@ -131,7 +131,7 @@ impl Watcher {
             }
             seen.gone = None;
             if is_new {
-                self.shelf.found(&Status::waiting(name, found.file.clone()));
+                self.shelf.found(&waiting(&self.config, name, found.file.clone()));
             }
         }
         let gone_after = self.config.pace.gone_after;
@@ -156,7 +156,7 @@ impl Watcher {
     fn name_the_missing(&self) {
         for name in self.config.named.keys().filter(|name| !self.seen.contains_key(*name)) {
             let file = scan::file_of(&self.config.dir, name);
-            self.shelf.found(&Status { state: State::Refused(Refusal::Missing), ..Status::waiting(name, file) });
+            self.shelf.found(&Status { state: State::Refused(Refusal::Missing), ..waiting(&self.config, name, file) });
         }
     }
 
@@ -177,7 +177,7 @@ impl Watcher {
 
     fn load(&mut self, name: &str) {
         let Some(seen) = self.seen.get_mut(name) else { return };
-        let mut status = Status::waiting(name, seen.file.clone());
+        let mut status = waiting(&self.config, name, seen.file.clone());
         let content = Content::read(&seen.file, self.config.file_bytes_max);
         if Stamp::of(&seen.file) != seen.stamp {
             // Written while it was read: what was read may be half of each.
@@ -200,6 +200,11 @@ impl Watcher {
             Err(why) => self.shelf.refuse(status, why),
         }
     }
+}
+
+/// Of a file that nobody has looked into.
+fn waiting(config: &Config, name: &str, file: PathBuf) -> Status {
+    Status { grants: config.granted_to(name), ..Status::waiting(name, file) }
 }
 
 impl Seen {

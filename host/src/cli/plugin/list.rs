@@ -53,6 +53,9 @@ fn print(plugin: &Plugin) {
         Breaker::Open { for_ms } => line(&format!("it keeps failing and is not called, for {for_ms} ms more")),
         Breaker::Probing => line("it kept failing; one call tries whether it still does"),
     }
+    if !plugin.grants.is_empty() {
+        line(&format!("granted: {}", plugin.grants.join(", ")));
+    }
     if let Some(shadow) = &plugin.shadow {
         line(&format!("in shadow{}", in_words(&shadow.usage)));
         line(&format!("in shadow  {} would have changed, {} not", shadow.changed, shadow.unchanged));

@@ -39,7 +39,7 @@ const GUESTS: [(&str, Fate); 26] = [
     ("bad-result", Fails(Ending::Trap, "pointer")),
     ("bad-text", Fails(Ending::Trap, "utf-8")),
     ("wrong-types", IsRefused("does not fit the contract")),
-    ("wants-http", IsRefused("imports what is not offered: wasi:http/outgoing-handler@0.2.0")),
+    ("wants-http", IsRefused("imports what it was not granted: wasi:http/outgoing-handler@0.2.0")),
     ("program-flood", Fails(Ending::Output, "its answer is larger")),
     ("not-wasm", IsRefused("not a WebAssembly file")),
     ("empty", IsRefused("exports neither")),

@@ -116,7 +116,7 @@ async fn nothing_bad_replaces_what_is_good() {
         (other_world, is_other),
         (
             wasm("wants-http"),
-            |refusal| matches!(refusal, Refusal::NotOffered(list) if list[0].starts_with("wasi:http")),
+            |refusal| matches!(refusal, Refusal::NotGranted(list) if list[0].starts_with("wasi:http")),
         ),
         (wasm("endless-start"), |refusal| matches!(refusal, Refusal::Lifeless(why) if why.contains("cpu_max"))),
     ];

@@ -1,0 +1,60 @@
+//! Requests that are no deliveries: what plugins ask other servers, by the same connections and past the same guard.
+
+use bytes::{Bytes, BytesMut};
+use http::header::{HeaderValue, USER_AGENT};
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+
+use super::{Sender, USER_AGENT_OURS, unanswered};
+use crate::attempt::{AttemptResult, NoAnswer};
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotAnswered {
+    /// The address must not be reached.
+    Blocked,
+    /// The host's name cannot be resolved.
+    Dns,
+    /// Nobody listens there.
+    Connect,
+    /// No TLS with whoever listens.
+    Tls,
+    /// The answer is larger than it may be.
+    TooLarge,
+    /// The connection broke off, or what came is no HTTP.
+    Broken,
+}
+
+impl Sender {
+    /// Sends a request and reads the answer whole; one that is larger than it may be is none. The caller bounds the time.
+    /// Redirects are answers like any other.
+    pub async fn ask(&self, request: Request<Bytes>, answer_bytes_max: usize) -> Result<Response<Bytes>, NotAnswered> {
+        let mut request = request.map(Full::new);
+        request.headers_mut().entry(USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT_OURS));
+        let answer = self.client.request(request).await.map_err(|error| why(&unanswered(&error)))?;
+        let (head, mut body) = answer.into_parts();
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| NotAnswered::Broken)?;
+            let Ok(data) = frame.into_data() else { continue };
+            if bytes.len() + data.len() > answer_bytes_max {
+                return Err(NotAnswered::TooLarge);
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(Response::from_parts(head, bytes.freeze()))
+    }
+}
+
+fn why(result: &AttemptResult) -> NotAnswered {
+    match result {
+        AttemptResult::Blocked { .. } => NotAnswered::Blocked,
+        AttemptResult::Unanswered { why: NoAnswer::Dns, .. } => NotAnswered::Dns,
+        AttemptResult::Unanswered { why: NoAnswer::Connect, .. } => NotAnswered::Connect,
+        AttemptResult::Unanswered { why: NoAnswer::Tls, .. } => NotAnswered::Tls,
+        AttemptResult::Unanswered { why: NoAnswer::Broken | NoAnswer::Timeout, .. }
+        | AttemptResult::Answered { .. }
+        | AttemptResult::PluginFailed { .. }
+        | AttemptResult::GivenUp { .. } => NotAnswered::Broken,
+    }
+}
