@@ -182,6 +182,24 @@ async fn a_reused_instance_asks_for_each_delivery() {
 }
 
 #[tokio::test]
+async fn a_slow_server_holds_up_nobody_else() {
+    let mut inquiry = Inquiry::new().await;
+    inquiry.world = inquiry.world.guest("header");
+    inquiry.server.answers(FACT, |_| Answer::status(200).after(Duration::from_secs(3600)));
+    inquiry.world.config.plugins.calls_max = 4;
+    inquiry.world.config.delivery.drain_timeout = Duration::from_millis(100);
+    let host = inquiry.world.start().await;
+    for number in 0..8 {
+        inquiry.world.redis.publish(&inquiry.world.event("ask").id(format!("n-{number}")).json()).await;
+    }
+    until("half of the places are taken", || inquiry.server.arrived().len() == 2).await;
+    inquiry.world.publish("header").await;
+    assert_eq!(inquiry.world.receiver.wait_for(1).await[0].header("x-weft"), "seen");
+    assert_eq!(inquiry.server.arrived().len(), 2, "the others wait for one of these");
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn nobody_listens_there() {
     let mut inquiry = Inquiry::new().await;
     let port = tests::redis_server::free_port();

@@ -15,6 +15,9 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 use super::origin::Origin;
 use super::{Config, Limits};
 
+/// Requests of one call that are counted: one that is denied costs a plugin next to nothing.
+const NOTED_MAX: usize = 1024;
+
 const UNPOISONED: &str = "nothing panics while it is locked";
 
 /// Sends requests for plugins.
@@ -169,7 +172,7 @@ impl Patience {
 
 /// What stands between a plugin and the way out: it counts, and lets through what was granted.
 pub(super) struct Doorkeeper {
-    way_out: Option<Arc<WayOut>>,
+    way_out: Arc<WayOut>,
     patience: Arc<Patience>,
     /// Requests of the call that is going on; `None` while none is: a plugin that registers itself asks nobody.
     begun: Option<usize>,
@@ -177,7 +180,7 @@ pub(super) struct Doorkeeper {
 }
 
 impl Doorkeeper {
-    pub(super) fn new(way_out: Option<Arc<WayOut>>) -> Doorkeeper {
+    pub(super) fn new(way_out: Arc<WayOut>) -> Doorkeeper {
         Doorkeeper { way_out, patience: Arc::default(), begun: None, asked: Arc::default() }
     }
 
@@ -199,9 +202,7 @@ impl Doorkeeper {
     }
 
     fn admit(&mut self, request: &Request<WasiBody>) -> Result<Arc<WayOut>, Error> {
-        let (Some(way_out), Some(begun)) = (self.way_out.as_ref(), self.begun.as_mut()) else {
-            return Err(Error::HttpRequestDenied);
-        };
+        let (way_out, Some(begun)) = (&self.way_out, self.begun.as_mut()) else { return Err(Error::HttpRequestDenied) };
         let is_listed = way_out.grant.allow.iter().any(|origin| origin.is_of(request.uri()));
         // CONNECT would be a way to where nobody looks.
         if !is_listed || *request.method() == Method::CONNECT || *begun >= way_out.requests_max {
@@ -213,29 +214,41 @@ impl Doorkeeper {
     }
 }
 
+fn note(asked: &Mutex<Vec<Asked>>, ended: Asked) {
+    let mut asked = lock(asked);
+    if asked.len() < NOTED_MAX {
+        asked.push(ended);
+    }
+}
+
 fn lock(asked: &Mutex<Vec<Asked>>) -> MutexGuard<'_, Vec<Asked>> {
     asked.lock().expect(UNPOISONED)
 }
 
 type Ending = Box<dyn Future<Output = Result<(), Error>> + Send>;
+type Sending = Box<dyn Future<Output = Result<(Response<WasiBody>, Ending), Error>> + Send>;
 
 impl WasiHttpHooks for Doorkeeper {
-    fn send_request(
-        &mut self,
-        request: Request<WasiBody>,
-        options: Option<RequestOptions>,
-        _: Ending,
-    ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Ending), Error>> + Send> {
+    fn send_request(&mut self, request: Request<WasiBody>, options: Option<RequestOptions>, _: Ending) -> Sending {
         let (admitted, asked) = (self.admit(&request), Arc::clone(&self.asked));
         Box::new(async move {
             let ended = match admitted {
                 Ok(way_out) => way_out.ask(request, wish(options)).await,
                 Err(error) => Err(error),
             };
-            lock(&asked).push(Asked::of(&ended));
+            note(&asked, Asked::of(&ended));
             let body = |bytes| Full::new(bytes).map_err(|never| match never {}).boxed_unsync();
             ended.map(|answer| (answer.map(body), Box::new(async { Ok(()) }) as Ending))
         })
+    }
+}
+
+/// Lets nothing through.
+pub(super) struct Closed;
+
+impl WasiHttpHooks for Closed {
+    fn send_request(&mut self, _: Request<WasiBody>, _: Option<RequestOptions>, _: Ending) -> Sending {
+        Box::new(async { Err(Error::HttpRequestDenied) })
     }
 }
 

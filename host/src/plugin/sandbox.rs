@@ -7,13 +7,13 @@ use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
 use super::about::About;
 use super::console::{Beyond, Console, Stream};
 use super::engine::{TABLES_MAX, TICK};
 use super::log::{Log, Origin};
-use super::outgoing::{Doorkeeper, Patience};
+use super::outgoing::{Closed, Doorkeeper, Patience};
 use super::program;
 use super::terms::{Access, Kind, Terms};
 use super::withheld::{self, Now};
@@ -61,8 +61,10 @@ pub(super) struct Sandbox {
     /// Limits that the call reached and went on.
     reached: Vec<Reached>,
     ticks_left: u128,
-    /// Its requests to other servers.
-    doorkeeper: Doorkeeper,
+    /// For its requests to other servers, if it was granted some.
+    doorkeeper: Option<Box<Doorkeeper>>,
+    /// For those of all others.
+    closed: Closed,
     /// Made when first used: most plugins import WASI and few call it.
     wasi: Option<Box<Wasi>>,
 }
@@ -93,7 +95,8 @@ impl Sandbox {
             edited: None,
             limiter: Limiter::new(limits),
             ticks_left: ticks(limits),
-            doorkeeper: Doorkeeper::new(terms.way_out.clone()),
+            doorkeeper: terms.way_out.as_ref().map(|way_out| Box::new(Doorkeeper::new(Arc::clone(way_out)))),
+            closed: Closed,
             wasi: None,
             input: None,
             terms: Arc::clone(terms),
@@ -108,7 +111,9 @@ impl Sandbox {
         self.log = Log::new(limits);
         self.ticks_left = ticks(limits);
         self.limiter.refused = None;
-        self.doorkeeper.begin();
+        if let Some(doorkeeper) = &mut self.doorkeeper {
+            doorkeeper.begin();
+        }
         if let Some(wasi) = &self.wasi {
             wasi.now.store(input.call.now_ms(), Ordering::Relaxed);
         }
@@ -132,13 +137,14 @@ impl Sandbox {
         if self.log.is_cut() {
             self.reached(Reached::Log);
         }
-        let (reached, asked) = (std::mem::take(&mut self.reached), self.doorkeeper.end());
+        let asked = self.doorkeeper.as_mut().map(|doorkeeper| doorkeeper.end()).unwrap_or_default();
+        let reached = std::mem::take(&mut self.reached);
         Ended { before: input.draft, edited: self.edited.take(), reached, asked }
     }
 
     /// How much longer the call may take than others; `None` for one that may ask nobody.
     pub(super) fn patience(&self) -> Option<Arc<Patience>> {
-        self.terms.way_out.is_some().then(|| self.doorkeeper.patience())
+        self.doorkeeper.as_ref().map(|doorkeeper| doorkeeper.patience())
     }
 
     /// What the plugin is asked about.
@@ -202,7 +208,11 @@ impl WasiHttpView for Sandbox {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         let (terms, input) = (&self.terms, self.input.as_ref());
         let wasi = self.wasi.get_or_insert_with(|| Box::new(Wasi::new(terms, input)));
-        WasiHttpCtxView { hooks: &mut self.doorkeeper, table: wasi.ctx.ctx().table, ctx: &mut wasi.http }
+        let hooks: &mut dyn WasiHttpHooks = match &mut self.doorkeeper {
+            Some(doorkeeper) => &mut **doorkeeper,
+            None => &mut self.closed,
+        };
+        WasiHttpCtxView { hooks, table: wasi.ctx.ctx().table, ctx: &mut wasi.http }
     }
 }
 
