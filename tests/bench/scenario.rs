@@ -26,6 +26,7 @@ const LATENCY_RATE: u32 = 1000;
 const LATENCY_SECONDS: u32 = 5;
 const CACHED_PLUGINS: usize = 20;
 const WITH_HELLO: &str = "[defaults]\nplugins = [\"hello-rust\"]";
+const REUSED: &str = "[plugins.named.hello-rust]\nreuse = 1000";
 const SWAP_RATE: u32 = 2000;
 
 type Measured = std::pin::Pin<Box<dyn Future<Output = Result<Vec<Figure>>>>>;
@@ -73,14 +74,17 @@ struct Drain {
 /// Drain throughput and CPU: bare client, Redis, Redis with a plugin, embedded; taking turns.
 async fn drain() -> Result<Vec<Figure>> {
     let receiver = Receiver::start()?;
-    let (mut bares, mut plain, mut plugin, mut embedded) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut bares, mut plain, mut embedded) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut fresh, mut reused) = (Vec::new(), Vec::new());
     let cache = tempfile::tempdir()?;
+    let with_hello = |more: &str| Some((cache.path(), format!("{WITH_HELLO}\n{more}")));
     for _ in 0..TURNS {
         let bare = bare(&receiver.url("/"), u64::try_from(DRAINED)?)?;
         receiver.figures().await?;
         bares.push(Drain { rate: bare.rate, cpu: bare.cpu });
         plain.push(drain_redis(&receiver, &events(&receiver), None).await?);
-        plugin.push(drain_redis(&receiver, &events(&receiver), Some(cache.path())).await?);
+        fresh.push(drain_redis(&receiver, &events(&receiver), with_hello("")).await?);
+        reused.push(drain_redis(&receiver, &events(&receiver), with_hello(REUSED)).await?);
         embedded.push(drain_embedded(&receiver).await?);
     }
     let rate = |drains: &[Drain]| median(drains.iter().map(|drain| drain.rate));
@@ -96,8 +100,10 @@ async fn drain() -> Result<Vec<Figure>> {
         Figure::plain("drain, Redis, CPU of the host", cpu(&plain), "µs/delivery"),
         Figure::bound("drain / bare loop", ratio(&plain, &bares, |d| d.rate), "×", Budget::AtLeast(0.8)),
         Figure::bound("CPU per delivery / bare loop", ratio(&plain, &bares, |d| d.cpu), "×", Budget::AtMost(1.25)),
-        Figure::plain("drain with a Rust plugin, fresh instance", rate(&plugin), per_second),
-        Figure::bound("with plugin / without", ratio(&plugin, &plain, |d| d.rate), "×", Budget::AtLeast(0.8)),
+        Figure::plain("drain with a Rust plugin, fresh instances", rate(&fresh), per_second),
+        Figure::bound("fresh instances / no plugin", ratio(&fresh, &plain, |d| d.rate), "×", Budget::AtLeast(0.8)),
+        Figure::plain("drain with a Rust plugin, reused instances", rate(&reused), per_second),
+        Figure::bound("reused instances / no plugin", ratio(&reused, &plain, |d| d.rate), "×", Budget::AtLeast(0.9)),
         Figure::plain("drain, embedded queue, every batch fsynced", rate(&embedded), per_second),
         Figure::bound("embedded / Redis", ratio(&embedded, &plain, |d| d.rate), "×", Budget::AtLeast(0.5)),
     ])
@@ -112,12 +118,13 @@ fn events(receiver: &Receiver) -> Vec<String> {
     (0..DRAINED).map(event).collect()
 }
 
-/// With the README's plugin on every delivery, if there is a place for its compiled code; without any otherwise.
-async fn drain_redis(receiver: &Receiver, events: &[String], plugin_cache: Option<&Path>) -> Result<Drain> {
+/// With the README's plugin on every delivery, if there is a place for its compiled code and a configuration for it;
+/// without any otherwise.
+async fn drain_redis(receiver: &Receiver, events: &[String], plugin: Option<(&Path, String)>) -> Result<Drain> {
     let redis = RedisServer::start().await;
     load(&redis, events).await?;
-    let config = match plugin_cache {
-        Some(cache) => cached(&config(&redis.url(), Some(&hello()), WITH_HELLO), cache),
+    let config = match plugin {
+        Some((cache, more)) => cached(&config(&redis.url(), Some(&hello()), &more), cache),
         None => config(&redis.url(), None, ""),
     };
     let weft = Weft::start(&config).await?;
@@ -180,13 +187,21 @@ async fn single() -> Result<Vec<Figure>> {
 
 /// What one call of the README's plugin costs.
 fn plugin_calls() -> Result<Vec<Figure>> {
-    let measured = plugin_call::measure(&hello().join("hello-rust.wasm"))?;
+    let file = hello().join("hello-rust.wasm");
+    let measured = plugin_call::measure(&file)?;
+    let reused = plugin_call::call(&file, Instances::Reused)?;
     Ok(vec![
         Figure::bound(
             "plugin call, fresh instance, 1 KiB body",
             measured.fresh.as_secs_f64() * 1e6,
             "µs",
             Budget::AtMost(9.0),
+        ),
+        Figure::bound(
+            "plugin call, reused instance, 1 KiB body",
+            reused.as_secs_f64() * 1e6,
+            "µs",
+            Budget::AtMost(2.0),
         ),
         Figure::bound("two threads / one", measured.two_threads, "×", Budget::AtLeast(1.5)),
     ])
