@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
 use tests::root;
 use weft::Config;
 
@@ -46,6 +47,16 @@ fn every_document_that_is_promised_is_there() {
     for name in ["README.md", "ARCHITECTURE.md", "CONVENTIONS.md", "CHANGELOG.md", "LICENSE", "wit/README.md"] {
         assert!(root().join(name).exists(), "{name}");
     }
+}
+
+/// Plugins that people have compiled rely on it: what is new is another version, see wit/README.md.
+#[test]
+fn the_published_contract_stays_as_it_is() {
+    let wit = std::fs::read_to_string(root().join("wit/plugin.wit")).unwrap();
+    let code = wit.lines().filter(|line| !line.trim().is_empty() && !line.trim().starts_with("///"));
+    let digest = Sha256::digest(code.map(|line| format!("{line}\n")).collect::<String>());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(digest, "ad1ac258011bd5623c6f3892436f3f3e74fa7deaf6df6426f30f5298d11f6184", "wit/plugin.wit is 0.1.0");
 }
 
 #[test]
