@@ -98,7 +98,7 @@ packages="" wasm="" languages=""
 for thing in "$@"; do
     case $thing in
         wasm) wasm=yes ;;
-        redis) want redis-server redis-server ;;
+        redis) want redis-server redis-server; want openssl openssl ;;
         cc) want cc build-essential ;;
         python) want python3 python3 ;;
         node) want node nodejs ;;

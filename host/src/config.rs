@@ -14,6 +14,7 @@ use crate::admin::Token;
 use crate::breaker::BreakerPolicy;
 use crate::directory::Directory;
 use crate::event::BodyForm;
+use crate::link::{Address, BadAddress, TlsFiles, Waits};
 use crate::plugin::{Grant, HttpGrant, Variable};
 use crate::rate::Rate;
 use crate::retry::RetryPolicy;
@@ -54,8 +55,12 @@ pub struct Config {
 /// Where deliveries wait.
 #[derive(Clone)]
 pub struct Queue {
-    /// `embedded:DIRECTORY`, `redis://…` or `rediss://…`
+    /// `embedded:DIRECTORY`, `redis://…`, `redis+sentinel://…` or `redis+cluster://…`; `rediss…` for TLS.
     pub url: String,
+    /// Certificates for TLS.
+    pub tls: TlsFiles,
+    /// For a connection to Redis, and for an answer of it.
+    pub waits: Waits,
     /// The key of the stream that producers write.
     pub events: String,
     /// The key of the stream that replays write.
@@ -302,6 +307,8 @@ impl Default for Queue {
     fn default() -> Self {
         Queue {
             url: "embedded:weft-data".to_owned(),
+            tls: TlsFiles::default(),
+            waits: Waits::default(),
             events: "o2ims:events".to_owned(),
             deliveries: "o2ims:deliveries".to_owned(),
             retry: "o2ims:retry".to_owned(),
@@ -311,6 +318,13 @@ impl Default for Queue {
             max_claims: 5,
             adopt_older_than: Duration::from_secs(24 * 60 * 60),
         }
+    }
+}
+
+impl Queue {
+    /// Where Redis is, if the queue is in Redis.
+    pub fn address(&self) -> Result<Address, BadAddress> {
+        Ok(Address::parse(&self.url)?.with_tls(self.tls.clone()))
     }
 }
 

@@ -219,7 +219,8 @@ fn open_queue(config: &config::Queue, turns: Option<Turns>) -> Result<Arc<dyn Qu
     };
     let claiming =
         Claiming { idle: config.claim_idle, claims_max: config.max_claims, adopt_older_than: config.adopt_older_than };
-    let redis = Redis::new(&config.url, keys, claiming)?;
+    let address = config.address().map_err(|error| queue::Error::BadUrl(error.to_string()))?;
+    let redis = Redis::at(address, config.waits, keys, claiming);
     Ok(match turns {
         Some(turns) => Arc::new(redis.with_turns(turns)),
         None => Arc::new(redis),

@@ -41,6 +41,7 @@ pub mod subscription;
 
 // Edges: each knows one outside.
 pub mod directory;
+pub mod link;
 pub mod plugin;
 pub mod queue;
 pub mod sender;

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::link::Address;
 use crate::state::{Answer, Error, Request};
 use embedded::Embedded;
 use redis::Redis;
@@ -14,9 +15,6 @@ mod redis;
 /// Why there is no store.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Not a URL that a client can be made of.
-    #[error("queue.url is not usable for plugin state: {0}")]
-    BadUrl(String),
     /// The file cannot be used.
     #[error("{path}, where plugins keep their state: {why}")]
     File {
@@ -39,8 +37,9 @@ enum Kind {
 
 impl Store {
     /// In Redis. Connects when first used.
-    pub fn redis(url: &str) -> Result<Store, OpenError> {
-        Redis::new(url).map(|redis| Store(Kind::Redis(redis.into())))
+    #[must_use]
+    pub fn redis(address: Address) -> Store {
+        Store(Kind::Redis(Redis::new(address).into()))
     }
 
     /// In a file in this directory.

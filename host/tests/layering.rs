@@ -28,10 +28,11 @@ const LAYERS: [(&str, &[(&str, &str)]); 4] = [
         "edges",
         &[
             ("directory", ""),
+            ("link", ""),
             ("plugin", ""),
-            ("queue", ""),
+            ("queue", "link"),
             ("sender", ""),
-            ("store", ""),
+            ("store", "link"),
             ("telemetry", "plugin queue"),
         ],
     ),

@@ -1,19 +1,25 @@
 //! The harness: a real `redis-server` per test, a recording receiver, and hosts, in this process or as one of their own.
 
+pub mod certificates;
+pub mod cluster;
 pub mod event;
 pub mod host;
 pub mod process;
 pub mod proxy;
 pub mod receiver;
 pub mod redis_server;
+pub mod sentinels;
 pub mod wait;
 
+pub use certificates::Certificates;
+pub use cluster::Cluster;
 pub use event::Event;
 pub use host::TestHost;
 pub use process::WeftProcess;
 pub use proxy::Proxy;
 pub use receiver::{Answer, Receiver};
 pub use redis_server::RedisServer;
+pub use sentinels::Sentinels;
 pub use wait::{eventually, until};
 
 use std::path::PathBuf;

@@ -23,6 +23,8 @@ pub struct RedisServer {
     child: Child,
     port: u16,
     keep: Keep,
+    /// More words for its command line.
+    options: Vec<String>,
     directory: TempDir,
 }
 
@@ -34,12 +36,18 @@ impl RedisServer {
 
     /// Starts one and waits until it answers.
     pub async fn keeping(keep: Keep) -> RedisServer {
+        RedisServer::with(keep, &[]).await
+    }
+
+    /// The same with more words on its command line.
+    pub async fn with(keep: Keep, options: &[&str]) -> RedisServer {
+        let options: Vec<String> = options.iter().map(|word| (*word).to_owned()).collect();
         let directory = tempfile::tempdir().expect("a temporary directory");
         for _ in 0..20 {
             let port = free_port();
-            let mut child = launch(port, keep, &directory);
+            let mut child = launch(port, keep, &options, &directory);
             if answers(&mut child, port).await {
-                return RedisServer { child, port, keep, directory };
+                return RedisServer { child, port, keep, options, directory };
             }
             // Somebody else took the port in between.
             let _ = child.kill();
@@ -75,7 +83,7 @@ impl RedisServer {
     /// Starts it again on the same port with what it kept.
     pub async fn restart(&mut self) {
         self.kill();
-        self.child = launch(self.port, self.keep, &self.directory);
+        self.child = launch(self.port, self.keep, &self.options, &self.directory);
         assert!(answers(&mut self.child, self.port).await, "redis-server does not come back");
     }
 
@@ -84,6 +92,17 @@ impl RedisServer {
         let client = Client::open(self.url()).expect("a good URL");
         let patient = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(20)));
         client.get_multiplexed_async_connection_with_config(&patient).await.expect("the server answers")
+    }
+
+    /// The same as [`run`](RedisServer::run) where the server may just be cutting its connections.
+    pub async fn try_run<T: FromRedisValue>(&self, words: &[&str]) -> Option<T> {
+        let mut command = redis::cmd(words[0]);
+        words[1..].iter().for_each(|word| {
+            command.arg(*word);
+        });
+        let client = Client::open(self.url()).expect("a good URL");
+        let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+        command.query_async(&mut connection).await.ok()
     }
 
     /// Runs one command, written as for `redis-cli` but with the words given one by one.
@@ -128,7 +147,7 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("it is bound").port()
 }
 
-fn launch(port: u16, keep: Keep, directory: &TempDir) -> Child {
+fn launch(port: u16, keep: Keep, options: &[String], directory: &TempDir) -> Child {
     let log = File::create(directory.path().join("redis.log")).expect("a log file");
     let append_only = if keep == Keep::All { "yes" } else { "no" };
     let started = Command::new("redis-server")
@@ -136,6 +155,7 @@ fn launch(port: u16, keep: Keep, directory: &TempDir) -> Child {
         .args(["--appendonly", append_only, "--appendfsync", "always"])
         .arg("--dir")
         .arg(directory.path())
+        .args(options)
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(Stdio::null())

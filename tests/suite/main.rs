@@ -19,4 +19,5 @@ mod recovery;
 mod seed;
 mod shadow;
 mod state;
+mod topology;
 mod watch;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tests::{RedisServer, eventually};
+use weft::link::Address;
 use weft::state::{Act, Answer, ENTRY_BYTES, Error, Request};
 use weft::store::Store;
 
@@ -17,7 +18,7 @@ struct Kept {
 
 async fn both() -> [(&'static str, Kept); 2] {
     let (redis, directory) = (RedisServer::start().await, tempfile::tempdir().unwrap());
-    let in_redis = Arc::new(Store::redis(&redis.url()).unwrap());
+    let in_redis = Arc::new(Store::redis(Address::parse(&redis.url()).unwrap()));
     let in_file = Arc::new(Store::embedded(directory.path()).unwrap());
     let none = tempfile::tempdir().unwrap();
     [
@@ -177,7 +178,7 @@ async fn state_in_a_file_outlives_the_host() {
 #[tokio::test]
 async fn a_server_that_is_gone_is_unavailable() {
     let redis = RedisServer::start().await;
-    let store = Store::redis(&redis.url()).unwrap();
+    let store = Store::redis(Address::parse(&redis.url()).unwrap());
     drop(redis);
     let request = Request { plugin: "p".into(), key: "a".to_owned(), act: Act::Get, quota: 1 << 20 };
     assert!(matches!(store.perform(request).await, Err(Error::Unavailable(why)) if why.starts_with("Redis at ")));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Config, Mistake, Overrides};
+use crate::link::hash_tag;
 use crate::secret::Scheme;
 
 /// What an attempt may take beside the POST itself: its plugins, and recording its outcome.
@@ -30,20 +31,58 @@ pub(super) fn all(config: &Config) -> Vec<Mistake> {
 
 fn queue_url(config: &Config, wrong: &mut impl FnMut(&str, String)) {
     let url = &config.queue.url;
-    let scheme = url.split_once(':').map_or(url.as_str(), |(scheme, _)| scheme);
-    match scheme {
-        "embedded" if url.len() == "embedded:".len() => {
-            wrong("queue.url", "a directory is missing: embedded:weft-data".to_owned())
+    if let Some(directory) = url.strip_prefix("embedded:") {
+        if directory.is_empty() {
+            wrong("queue.url", "a directory is missing: embedded:weft-data".to_owned());
         }
-        "embedded" | "redis" | "rediss" | "redis+unix" | "unix" => {}
-        "redis+sentinel" | "redis+cluster" => {
-            wrong(
-                "queue.url",
-                format!("{scheme}:// is not served yet; use redis:// or rediss:// with the master's address"),
-            );
-        }
-        _ => wrong("queue.url", format!("{url:?} is none of embedded:DIRECTORY, redis://…, rediss://…")),
+        return;
     }
+    let address = match config.queue.address() {
+        Ok(address) => address,
+        Err(error) => return wrong("queue.url", format!("{error}; or embedded:DIRECTORY")),
+    };
+    let tls = &config.queue.tls;
+    for (path, file) in [("queue.tls_ca", &tls.ca), ("queue.tls_cert", &tls.cert), ("queue.tls_key", &tls.key)] {
+        let Some(file) = file else { continue };
+        if !address.is_tls() {
+            wrong(path, "queue.url does not use TLS: let it begin with rediss".to_owned());
+        } else if let Err(error) = std::fs::File::open(file) {
+            wrong(path, format!("{}: {error}", file.display()));
+        }
+    }
+    if tls.cert.is_some() != tls.key.is_some() {
+        wrong("queue.tls_cert", "goes with queue.tls_key: give both or none".to_owned());
+    }
+    if address.is_cluster() {
+        one_hash_tag(&config.queue, wrong);
+    }
+}
+
+/// All that a script touches must lie in one slot of a Cluster.
+fn one_hash_tag(queue: &super::Queue, wrong: &mut impl FnMut(&str, String)) {
+    let keys = [
+        ("events", &queue.events),
+        ("deliveries", &queue.deliveries),
+        ("retry", &queue.retry),
+        ("dead_letters", &queue.dead_letters),
+    ];
+    let tags = keys.map(|(_, key)| hash_tag(key));
+    if tags[0].is_some() && tags.iter().all(|tag| *tag == tags[0]) {
+        return;
+    }
+    let first = |key: &str| key.split(':').next().unwrap_or_default().to_owned();
+    let tag = tags[0].map_or_else(|| first(&queue.events), str::to_owned);
+    let mended = keys.map(|(name, key)| {
+        let rest = key.replace(['{', '}'], "");
+        let rest = rest.strip_prefix(&format!("{tag}:")).unwrap_or(&rest);
+        format!("queue.{name} = \"{{{tag}}}:{rest}\"")
+    });
+    let what = format!(
+        "a Cluster keeps keys together by what stands in braces, and those of one queue must be together: set {}; \
+         producers write the first",
+        mended.join(", ")
+    );
+    wrong("queue.events", what);
 }
 
 fn keys(config: &Config, wrong: &mut impl FnMut(&str, String)) {

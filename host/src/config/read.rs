@@ -79,6 +79,11 @@ fn set<T>(into: &mut T, value: Option<T>) {
 impl Queue {
     fn read(&mut self, mut reader: Reader<'_>) {
         reader.text("url", &mut self.url);
+        self.tls.ca = reader.parsed("tls_ca", "a path is expected");
+        self.tls.cert = reader.parsed("tls_cert", "a path is expected");
+        self.tls.key = reader.parsed("tls_key", "a path is expected");
+        set(&mut self.waits.connect, reader.duration("connect_timeout"));
+        set(&mut self.waits.response, reader.duration("response_timeout"));
         reader.text("events", &mut self.events);
         reader.text("deliveries", &mut self.deliveries);
         reader.text("retry", &mut self.retry);

@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Pipeline, Value, cmd};
+use redis::{Pipeline, Value, cmd};
 
 use super::{DeadPage, Depth, Due, Error, Filter, Queue};
 use crate::entry::{DeadLetter, Entry, EntryId, Place, Record, Settlement, Stream, Turns};
+use crate::link::{Address, Link, Waits};
 use crate::outcome::DeadReason;
 use reply::Pending;
 use scripts::Scripts;
@@ -22,10 +22,6 @@ mod reply;
 mod scripts;
 mod turns;
 
-/// How long a command may take before the connection is given up.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection attempt may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Dead letters read at once while looking for those that match a filter.
 const SCAN_PAGE: usize = 500;
 /// And how many such pages one call reads at most, before it answers with where to go on.
@@ -77,11 +73,12 @@ impl Default for Claiming {
 
 /// The queue in Redis.
 pub struct Redis {
-    client: Client,
+    address: Address,
+    waits: Waits,
     /// Everything but the blocking reads.
-    commands: ConnectionManager,
+    commands: Link,
     /// A blocking read holds up its connection, so each worker has its own.
-    readers: Mutex<Vec<Option<ConnectionManager>>>,
+    readers: Mutex<Vec<Option<Link>>>,
     keys: Keys,
     retry_data: String,
     parked: String,
@@ -96,19 +93,21 @@ pub struct Redis {
 impl Redis {
     /// A queue on the server at `url`. Connects when first used, so the server may come later.
     pub fn new(url: &str, keys: Keys, claiming: Claiming) -> Result<Redis, Error> {
-        let client = Client::open(url).map_err(|error| Error::BadUrl(error.to_string()))?;
-        Redis::with_client(client, keys, claiming)
+        let address = Address::parse(url).map_err(|error| Error::BadUrl(error.to_string()))?;
+        Ok(Redis::at(address, Waits::default(), keys, claiming))
     }
 
-    /// The same, with a client made elsewhere.
-    pub fn with_client(client: Client, keys: Keys, claiming: Claiming) -> Result<Redis, Error> {
-        let commands = connection(&client, RESPONSE_TIMEOUT)?;
+    /// The same at an address that was read before, with other waits.
+    #[must_use]
+    pub fn at(address: Address, waits: Waits, keys: Keys, claiming: Claiming) -> Redis {
+        let commands = Link::new(&address, &keys.events, waits);
         let retry_data = format!("{}:data", keys.retry);
         let parked = format!("{}:parked", keys.retry);
         let lines = ["lines", "first", "next"].map(|name| format!("{}:{name}", keys.retry));
         let (readers, host_id, scripts) = (Mutex::default(), host_id(), Scripts::new());
-        Ok(Redis {
-            client,
+        Redis {
+            address,
+            waits,
             commands,
             readers,
             keys,
@@ -119,7 +118,7 @@ impl Redis {
             claiming,
             host_id,
             scripts,
-        })
+        }
     }
 
     /// The same queue for a host that has entries wait for their turn.
@@ -145,18 +144,14 @@ impl Redis {
         Ok(free)
     }
 
-    /// The connection of one worker's blocking reads.
-    fn reader(&self, worker: usize, wait: Duration) -> Result<ConnectionManager, Error> {
+    /// The link of one worker's blocking reads.
+    fn reader(&self, worker: usize, wait: Duration) -> Link {
         let mut readers = self.readers.lock().expect("no holder of this lock can panic");
         if readers.len() <= worker {
             readers.resize(worker + 1, None);
         }
-        if let Some(reader) = &readers[worker] {
-            return Ok(reader.clone());
-        }
-        let reader = connection(&self.client, wait + RESPONSE_TIMEOUT)?;
-        readers[worker] = Some(reader.clone());
-        Ok(reader)
+        let waits = Waits { response: wait + self.waits.response, ..self.waits };
+        readers[worker].get_or_insert_with(|| Link::new(&self.address, &self.keys.events, waits)).clone()
     }
 
     fn stream_key(&self, stream: Stream) -> &str {
@@ -233,8 +228,7 @@ impl Redis {
     }
 
     fn unavailable(&self, error: &redis::RedisError) -> Error {
-        let store = format!("Redis at {}", self.client.get_connection_info().addr());
-        Error::Unavailable { store, why: error.to_string() }
+        Error::Unavailable { store: self.commands.to_string(), why: error.to_string() }
     }
 
     fn invocation<'a>(&'a self, script: &'a redis::Script) -> redis::ScriptInvocation<'a> {
@@ -259,7 +253,7 @@ impl Queue for Redis {
     }
 
     async fn receive(&self, worker: usize, max: NonZeroUsize, wait: Duration) -> Result<Vec<Entry>, Error> {
-        let mut reader = self.reader(worker, wait)?;
+        let mut reader = self.reader(worker, wait);
         let mut read = cmd("XREADGROUP");
         let consumer = format!("{}/{worker}", self.host_id);
         read.arg("GROUP").arg(&self.keys.group).arg(&consumer);
@@ -454,15 +448,6 @@ impl Queue for Redis {
         }
         Ok(dangers)
     }
-}
-
-/// Reconnects by itself, with as little patience of its own as possible: the loops wait, and say what they wait for.
-fn connection(client: &Client, response_timeout: Duration) -> Result<ConnectionManager, Error> {
-    let config = ConnectionManagerConfig::new()
-        .set_number_of_retries(1)
-        .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(Some(response_timeout));
-    ConnectionManager::new_lazy_with_config(client.clone(), config).map_err(|error| Error::BadUrl(error.to_string()))
 }
 
 /// Names this host among the consumers: machine, process and a random part, so that no two are ever the same.

@@ -1,18 +1,18 @@
 //! Plugin state in Redis: for each plugin a hash of its keys, a sorted set of when they end, and how many bytes there are.
 
-use std::fmt;
+use std::collections::HashMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Script, Value};
+use redis::{Script, Value};
 
-use super::{OpenError, millis};
+use super::millis;
+use crate::link::{Address, Link, Waits};
 use crate::state::{Act, Answer, ENTRY_BYTES, Error, Request};
 
 /// How long a command may take before the connection is given up. Plugins wait for less.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const WAITS: Waits = Waits { connect: Duration::from_secs(2), response: Duration::from_secs(2) };
 
 /// One atomic step on the keys of one plugin. All time is Redis's own, so that the clocks of the hosts do not matter.
 /// KEYS: values, ends, bytes. ARGV: act, key, quota, bytes of an entry, lifetime (ms or empty), value or number.
@@ -67,33 +67,23 @@ return redis.call('HGET', KEYS[1], key)
 ";
 
 /// The store.
+#[derive(Debug)]
 pub(super) struct Redis {
-    client: Client,
-    commands: ConnectionManager,
+    address: Address,
+    /// In a Cluster each plugin's keys may be on another server. Plugins are few.
+    links: Mutex<HashMap<String, Link>>,
     perform: Script,
 }
 
-/// Without the URL, in which a password may stand.
-impl fmt::Debug for Redis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Redis").field("address", &self.address()).finish_non_exhaustive()
-    }
-}
-
 impl Redis {
-    pub(super) fn new(url: &str) -> Result<Redis, OpenError> {
-        let bad = |error: redis::RedisError| OpenError::BadUrl(error.to_string());
-        let client = Client::open(url).map_err(bad)?;
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(1)
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT));
-        let commands = ConnectionManager::new_lazy_with_config(client.clone(), config).map_err(bad)?;
-        Ok(Redis { client, commands, perform: Script::new(PERFORM) })
+    pub(super) fn new(address: Address) -> Redis {
+        Redis { address, links: Mutex::default(), perform: Script::new(PERFORM) }
     }
 
-    fn address(&self) -> String {
-        self.client.get_connection_info().addr().to_string()
+    fn link(&self, key: &str) -> Link {
+        let of = if self.address.is_cluster() { key } else { "" };
+        let mut links = self.links.lock().expect("no holder of this lock can panic");
+        links.entry(of.to_owned()).or_insert_with(|| Link::new(&self.address, of, WAITS)).clone()
     }
 
     pub(super) async fn perform(&self, request: Request) -> Result<Answer, Error> {
@@ -101,25 +91,27 @@ impl Redis {
         let (word, value, lifetime) = words(&act);
         let mut invocation = self.perform.prepare_invoke();
         // The braces keep the keys of one plugin together where keys are spread over servers.
+        let values = format!("weft:state:{{{plugin}}}");
+        let mut link = self.link(&values);
         for part in ["", ":ends", ":bytes"] {
-            invocation.key(format!("weft:state:{{{plugin}}}{part}"));
+            invocation.key(format!("{values}{part}"));
         }
         invocation.arg(word).arg(key).arg(quota).arg(ENTRY_BYTES).arg(lifetime).arg(&value[..]);
-        let answer = invocation.invoke_async(&mut self.commands.clone()).await;
-        match answer.map_err(|error| self.refused(&error))? {
+        let answer = invocation.invoke_async(&mut link).await;
+        match answer.map_err(|error| refused(&link, &error))? {
             Value::Nil if act == Act::Get => Ok(Answer::Value(None)),
             Value::BulkString(bytes) => read(&act, bytes),
             Value::Int(kept) => Ok(if word == "set-if-absent" { Answer::Kept(kept == 1) } else { Answer::Done }),
-            other => Err(Error::Unavailable(format!("Redis at {} answers {other:?}", self.address()))),
+            other => Err(Error::Unavailable(format!("{link} answers {other:?}"))),
         }
     }
+}
 
-    fn refused(&self, error: &redis::RedisError) -> Error {
-        match error.code() {
-            Some("QUOTA") => Error::Quota,
-            Some("NOTANUMBER") => Error::NotANumber,
-            Some(_) | None => Error::Unavailable(format!("Redis at {}: {error}", self.address())),
-        }
+fn refused(link: &Link, error: &redis::RedisError) -> Error {
+    match error.code() {
+        Some("QUOTA") => Error::Quota,
+        Some("NOTANUMBER") => Error::NotANumber,
+        Some(_) | None => Error::Unavailable(format!("{link}: {error}")),
     }
 }
 

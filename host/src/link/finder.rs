@@ -1,0 +1,180 @@
+//! Finds the server that has the keys now, by asking those that know, and connects to it. Who answered last is asked
+//! first; who was told of is remembered, so that the servers of the URL may all be gone one day.
+
+use std::fmt::Display;
+use std::io;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisConnectionInfo, RedisResult, Value, cmd};
+
+use super::address::{Address, Node, Topology};
+use super::{Waits, slot};
+
+/// How long one of several servers may take to say who is in charge, before the next one is asked.
+const KNOWS_BY: Duration = Duration::from_secs(1);
+
+/// A connection and whom it leads to.
+pub(super) struct Found {
+    pub(super) connection: MultiplexedConnection,
+    /// For people.
+    pub(super) name: String,
+}
+
+/// Finds and connects.
+pub(super) struct Finder {
+    address: Address,
+    /// Of the keys that it is about.
+    slot: u16,
+    waits: Waits,
+    /// Of the URL.
+    named: Vec<Node>,
+    /// Whom the last answer told of, and who gave it; asked before those of the URL.
+    told: Vec<Node>,
+}
+
+impl Finder {
+    pub(super) fn new(address: &Address, key: &str, waits: Waits) -> Finder {
+        let named = match &address.topology {
+            Topology::Server(_) => Vec::new(),
+            Topology::Sentinels { nodes, .. } | Topology::Cluster { nodes } => nodes.clone(),
+        };
+        Finder { address: address.clone(), slot: slot::of(key), waits, named, told: Vec::new() }
+    }
+
+    /// Takes a hint at who knows: a server that refused named this one, as `host:port`.
+    pub(super) fn ask_first(&mut self, hint: &str) {
+        let Some((host, port)) = hint.rsplit_once(':') else { return };
+        if let (false, Ok(port)) = (host.is_empty(), port.parse()) {
+            self.told.insert(0, Node { host: host.to_owned(), port });
+        }
+    }
+
+    /// Whom to ask, the most promising first.
+    fn asked(&self) -> Vec<Node> {
+        let mut asked: Vec<Node> = Vec::new();
+        for node in self.told.iter().chain(&self.named) {
+            if !asked.contains(node) {
+                asked.push(node.clone());
+            }
+        }
+        asked
+    }
+
+    pub(super) async fn connect(&mut self) -> RedisResult<Found> {
+        let address = self.address.clone();
+        match &address.topology {
+            Topology::Server(at) => {
+                let connection = self.open(&address.client_at(at)?).await?;
+                Ok(Found { connection, name: address.to_string() })
+            }
+            Topology::Sentinels { master, login, .. } => {
+                let node = self.master(master, login).await?;
+                let mut connection = self.open(&address.client(&node)?).await.map_err(|error| named(&node, error))?;
+                let role: Vec<Value> = cmd("ROLE").query_async(&mut connection).await?;
+                if !matches!(role.first(), Some(Value::BulkString(role)) if role == b"master") {
+                    return Err(failed(format!("{node} is no master yet, or no longer")));
+                }
+                Ok(Found { connection, name: format!("Redis master {master} at {node}") })
+            }
+            Topology::Cluster { .. } => {
+                let node = self.owner().await?;
+                let connection = self.open(&address.client(&node)?).await.map_err(|error| named(&node, error))?;
+                Ok(Found { connection, name: format!("Redis Cluster node {node}") })
+            }
+        }
+    }
+
+    async fn open(&self, client: &Client) -> RedisResult<MultiplexedConnection> {
+        open(client, self.waits).await
+    }
+
+    /// Who the Sentinels say is the master.
+    async fn master(&mut self, master: &str, login: &RedisConnectionInfo) -> RedisResult<Node> {
+        let mut question = cmd("SENTINEL");
+        question.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
+        let mut why = "there is none".to_owned();
+        for sentinel in self.asked() {
+            let client = self.address.sentinel(&sentinel, login)?;
+            match ask::<Option<(String, u16)>>(&client, &question).await {
+                Ok(Some((host, port))) => {
+                    self.told = vec![sentinel];
+                    return Ok(Node { host, port });
+                }
+                Ok(None) => why = format!("the one at {sentinel} knows no master {master}"),
+                Err(error) => why = format!("the one at {sentinel}: {error}"),
+            }
+        }
+        Err(failed(format!("no Sentinel tells who the master is; {why}")))
+    }
+
+    /// Who the nodes of the Cluster say has the slot.
+    async fn owner(&mut self) -> RedisResult<Node> {
+        let mut question = cmd("CLUSTER");
+        question.arg("SLOTS");
+        let mut why = "there is none".to_owned();
+        for node in self.asked() {
+            match ask::<Value>(&self.address.client(&node)?, &question).await {
+                Ok(slots) => {
+                    let slots = ranges(&slots, &node);
+                    let owner = slots.iter().find(|range| (range.first..=range.last).contains(&self.slot));
+                    match owner.and_then(|range| range.nodes.first().cloned()) {
+                        Some(owner) => {
+                            self.told =
+                                [node].into_iter().chain(slots.into_iter().flat_map(|range| range.nodes)).collect();
+                            return Ok(owner);
+                        }
+                        None => why = format!("{node} says that nobody has slot {}", self.slot),
+                    }
+                }
+                Err(error) => why = format!("{node}: {error}"),
+            }
+        }
+        Err(failed(format!("no node tells who has the keys; {why}")))
+    }
+}
+
+/// Some slots, and who has them, the master first.
+struct Range {
+    first: u16,
+    last: u16,
+    nodes: Vec<Node>,
+}
+
+/// The answer of `CLUSTER SLOTS`. A node that does not know its own address leaves it empty.
+fn ranges(slots: &Value, asked: &Node) -> Vec<Range> {
+    let node = |value: &Value| {
+        let mut parts = value.as_sequence()?.iter().cloned();
+        let host: Option<String> = redis::from_redis_value(parts.next()?).ok()?;
+        let host = host.filter(|host| !host.is_empty()).unwrap_or_else(|| asked.host.clone());
+        Some(Node { host, port: redis::from_redis_value(parts.next()?).ok()? })
+    };
+    let range = |value: &Value| {
+        let parts = value.as_sequence()?;
+        let number = |at: usize| redis::from_redis_value(parts.get(at)?.clone()).ok();
+        Some(Range { first: number(0)?, last: number(1)?, nodes: parts.get(2..)?.iter().filter_map(node).collect() })
+    };
+    slots.as_sequence().unwrap_or_default().iter().filter_map(range).collect()
+}
+
+async fn open(client: &Client, waits: Waits) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(waits.connect))
+        .set_response_timeout(Some(waits.response));
+    client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+/// Asks one of those that know.
+async fn ask<T: FromRedisValue>(client: &Client, question: &Cmd) -> RedisResult<T> {
+    let mut connection = open(client, Waits { connect: KNOWS_BY, response: KNOWS_BY }).await?;
+    question.query_async(&mut connection).await
+}
+
+fn named(node: &Node, error: redis::RedisError) -> redis::RedisError {
+    // What may be branched on stays as it is.
+    if error.is_io_error() { failed(format!("{node}: {error}")) } else { error }
+}
+
+fn failed(what: impl Display) -> redis::RedisError {
+    io::Error::other(what.to_string()).into()
+}

@@ -1,0 +1,293 @@
+//! One queue over several, its shards: each complete in itself, in Redis with keys of its own, so that in a Cluster the
+//! work is spread over the masters. Ids say which shard they are of. What belongs together is published into one shard:
+//! an order is kept within a shard only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{DeadPage, Depth, Due, Error, Filter, Queue};
+use crate::entry::{DeadLetter, Entry, EntryId, Record, Settlement};
+use crate::link::crc16;
+
+/// What of an event says with which others it must stay together: its subscription.
+pub type Spread = Arc<dyn Fn(&Bytes) -> String + Send + Sync>;
+
+/// Which shard what has this name goes to. Producers that write themselves choose as they like, but the same way for all
+/// of a subscription that keeps an order.
+#[must_use]
+pub fn shard_of(name: &str, shards: u16) -> u16 {
+    crc16(name.as_bytes()) % shards.max(1)
+}
+
+/// Several queues as one.
+pub struct Sharded {
+    shards: Vec<Arc<Shard>>,
+    spread: Spread,
+}
+
+impl Sharded {
+    /// One queue over these, in this order; at least one, and no more than `u16::MAX`.
+    #[must_use]
+    pub fn over(queues: Vec<Arc<dyn Queue>>, spread: Spread) -> Sharded {
+        let shards = (0..=u16::MAX).zip(queues).map(|(number, queue)| Arc::new(Shard { queue, number })).collect();
+        Sharded { shards, spread }
+    }
+
+    /// `None` for the id of another queue.
+    fn of(&self, id: EntryId) -> Option<&Arc<Shard>> {
+        self.shards.get(usize::from(id.shard?))
+    }
+
+    fn count(&self) -> u16 {
+        u16::try_from(self.shards.len()).unwrap_or(u16::MAX)
+    }
+}
+
+#[async_trait]
+impl Queue for Sharded {
+    fn shards(&self) -> Vec<Arc<dyn Queue>> {
+        self.shards.iter().map(|shard| Arc::clone(shard) as Arc<dyn Queue>).collect()
+    }
+
+    /// Each shard's part is stored as a whole; an error may leave the parts of others stored.
+    async fn publish(&self, events: &[Bytes]) -> Result<Vec<EntryId>, Error> {
+        let mut parts: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
+        for (at, event) in events.iter().enumerate() {
+            parts.entry(shard_of(&(self.spread)(event), self.count())).or_default().push(at);
+        }
+        let mut ids = vec![EntryId::default(); events.len()];
+        for (shard, places) in parts {
+            let part: Vec<Bytes> = places.iter().map(|at| events[*at].clone()).collect();
+            let published = self.shards[usize::from(shard)].publish(&part).await?;
+            places.into_iter().zip(published).for_each(|(at, id)| ids[at] = id);
+        }
+        Ok(ids)
+    }
+
+    /// Each worker reads one shard, so there must be as many workers as shards.
+    async fn receive(&self, worker: usize, max: NonZeroUsize, wait: Duration) -> Result<Vec<Entry>, Error> {
+        self.shards[worker % self.shards.len()].receive(worker, max, wait).await
+    }
+
+    async fn take_due(&self, max: NonZeroUsize) -> Result<Due, Error> {
+        let mut all = Due::default();
+        for shard in &self.shards {
+            let Some(left) = NonZeroUsize::new(max.get() - all.entries.len()) else { break };
+            match shard.take_due(left).await {
+                Ok(due) => {
+                    all.entries.extend(due.entries);
+                    all.next = all.next.into_iter().chain(due.next).min();
+                }
+                Err(error) if all.entries.is_empty() => return Err(error),
+                // What was taken is not given back for want of more.
+                Err(_) => break,
+            }
+        }
+        Ok(all)
+    }
+
+    async fn claim(&self, max: NonZeroUsize) -> Result<Vec<Entry>, Error> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            let Some(left) = NonZeroUsize::new(max.get() - all.len()) else { break };
+            match shard.claim(left).await {
+                Ok(entries) => all.extend(entries),
+                Err(error) if all.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(all)
+    }
+
+    async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<usize>, Error> {
+        let mut counts = vec![0; wanted.len()];
+        for shard in &self.shards {
+            let left: Vec<_> =
+                wanted.iter().zip(&counts).map(|((id, max), got)| (Arc::clone(id), max.saturating_sub(*got))).collect();
+            if left.iter().all(|(_, max)| *max == 0) {
+                break;
+            }
+            let got = shard.unpark(&left).await?;
+            counts.iter_mut().zip(got).for_each(|(count, got)| *count += got);
+        }
+        Ok(counts)
+    }
+
+    async fn parked(&self, after: Option<&str>, max: NonZeroUsize) -> Result<Vec<Arc<str>>, Error> {
+        let mut all = BTreeSet::new();
+        for shard in &self.shards {
+            all.extend(shard.parked(after, max).await?);
+        }
+        Ok(all.into_iter().take(max.get()).collect())
+    }
+
+    /// Atomic in each shard. All are tried, so that one that is away keeps nothing of the others'.
+    async fn settle(&self, batch: &[Settlement]) -> Result<(), Error> {
+        let mut all = Ok(());
+        for shard in &self.shards {
+            let part: Vec<Settlement> =
+                batch.iter().filter(|line| line.handle.id.shard == Some(shard.number)).cloned().collect();
+            if !part.is_empty() {
+                all = all.and(shard.settle(&part).await);
+            }
+        }
+        all
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: &Filter,
+        before: Option<EntryId>,
+        max: NonZeroUsize,
+    ) -> Result<DeadPage, Error> {
+        let mut letters = Vec::new();
+        // Each shard was looked through to somewhere; what is older than that may have others in between.
+        let mut through = None;
+        for shard in &self.shards {
+            let page = shard.dead_letters(filter, before, max).await?;
+            letters.extend(page.letters);
+            through = through.max(page.next);
+        }
+        letters.sort_by_key(|(id, _)| std::cmp::Reverse(*id));
+        letters.retain(|(id, _)| through.is_none_or(|through| *id >= through));
+        if letters.len() <= max.get() {
+            return Ok(DeadPage { letters, next: through });
+        }
+        letters.truncate(max.get());
+        let next = letters.last().map(|(id, _)| *id);
+        Ok(DeadPage { letters, next })
+    }
+
+    async fn dead_letter(&self, id: EntryId) -> Result<Option<DeadLetter>, Error> {
+        let Some(shard) = self.of(id) else { return Ok(None) };
+        shard.dead_letter(id).await
+    }
+
+    async fn replay(&self, id: EntryId) -> Result<Option<EntryId>, Error> {
+        let Some(shard) = self.of(id) else { return Ok(None) };
+        shard.replay(id).await
+    }
+
+    async fn purge(&self, id: EntryId) -> Result<bool, Error> {
+        let Some(shard) = self.of(id) else { return Ok(false) };
+        shard.purge(id).await
+    }
+
+    async fn depth(&self) -> Result<Depth, Error> {
+        let mut all = Depth::default();
+        for shard in &self.shards {
+            all = all.and(shard.depth().await?);
+        }
+        Ok(all)
+    }
+
+    async fn check(&self) -> Result<Vec<String>, Error> {
+        let mut dangers = BTreeSet::new();
+        for shard in &self.shards {
+            dangers.extend(shard.check().await?);
+        }
+        Ok(dangers.into_iter().collect())
+    }
+}
+
+/// One of several queues; its ids say which.
+struct Shard {
+    queue: Arc<dyn Queue>,
+    number: u16,
+}
+
+impl Shard {
+    fn ours(&self, id: EntryId) -> EntryId {
+        EntryId { shard: Some(self.number), ..id }
+    }
+
+    fn our_entries(&self, mut entries: Vec<Entry>) -> Vec<Entry> {
+        for entry in &mut entries {
+            entry.handle.id = self.ours(entry.handle.id);
+        }
+        entries
+    }
+}
+
+/// The id as the shard itself knows it.
+fn its(id: EntryId) -> EntryId {
+    EntryId { shard: None, ..id }
+}
+
+#[async_trait]
+impl Queue for Shard {
+    async fn publish(&self, events: &[Bytes]) -> Result<Vec<EntryId>, Error> {
+        Ok(self.queue.publish(events).await?.into_iter().map(|id| self.ours(id)).collect())
+    }
+
+    async fn receive(&self, worker: usize, max: NonZeroUsize, wait: Duration) -> Result<Vec<Entry>, Error> {
+        Ok(self.our_entries(self.queue.receive(worker, max, wait).await?))
+    }
+
+    async fn take_due(&self, max: NonZeroUsize) -> Result<Due, Error> {
+        let due = self.queue.take_due(max).await?;
+        Ok(Due { entries: self.our_entries(due.entries), ..due })
+    }
+
+    async fn claim(&self, max: NonZeroUsize) -> Result<Vec<Entry>, Error> {
+        Ok(self.our_entries(self.queue.claim(max).await?))
+    }
+
+    async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<usize>, Error> {
+        self.queue.unpark(wanted).await
+    }
+
+    async fn parked(&self, after: Option<&str>, max: NonZeroUsize) -> Result<Vec<Arc<str>>, Error> {
+        self.queue.parked(after, max).await
+    }
+
+    async fn settle(&self, batch: &[Settlement]) -> Result<(), Error> {
+        let plain = |line: &Settlement| {
+            let mut line = line.clone();
+            line.handle.id = its(line.handle.id);
+            if let Record::Dead(letter) = &mut line.record {
+                letter.original_id = its(letter.original_id);
+            }
+            line
+        };
+        self.queue.settle(&batch.iter().map(plain).collect::<Vec<_>>()).await
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: &Filter,
+        before: Option<EntryId>,
+        max: NonZeroUsize,
+    ) -> Result<DeadPage, Error> {
+        // The ids of all shards are in one order, by time, and for the same time by shard.
+        let before = before.map(|id| if id.shard > Some(self.number) { EntryId { seq: id.seq.saturating_add(1), ..id } } else { id });
+        let page = self.queue.dead_letters(filter, before.map(its), max).await?;
+        let letters = page.letters.into_iter().map(|(id, letter)| (self.ours(id), letter)).collect();
+        Ok(DeadPage { letters, next: page.next.map(|id| self.ours(id)) })
+    }
+
+    async fn dead_letter(&self, id: EntryId) -> Result<Option<DeadLetter>, Error> {
+        self.queue.dead_letter(its(id)).await
+    }
+
+    async fn replay(&self, id: EntryId) -> Result<Option<EntryId>, Error> {
+        Ok(self.queue.replay(its(id)).await?.map(|id| self.ours(id)))
+    }
+
+    async fn purge(&self, id: EntryId) -> Result<bool, Error> {
+        self.queue.purge(its(id)).await
+    }
+
+    async fn depth(&self) -> Result<Depth, Error> {
+        self.queue.depth().await
+    }
+
+    async fn check(&self) -> Result<Vec<String>, Error> {
+        self.queue.check().await
+    }
+}
