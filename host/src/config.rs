@@ -71,6 +71,8 @@ pub struct Queue {
     pub dead_letters: String,
     /// The consumer group.
     pub group: String,
+    /// How many sets of these keys there are; each has its number in the braces.
+    pub shards: u16,
     /// Entries that a host left pending are claimed after this.
     pub claim_idle: Duration,
     /// An entry claimed more often is given up as poison.
@@ -314,6 +316,7 @@ impl Default for Queue {
             retry: "o2ims:retry".to_owned(),
             dead_letters: "o2ims:dlq".to_owned(),
             group: "webhook-workers".to_owned(),
+            shards: 1,
             claim_idle: Duration::from_secs(60),
             max_claims: 5,
             adopt_older_than: Duration::from_secs(24 * 60 * 60),

@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -16,11 +17,13 @@ use crate::config::{self, Config, Mistakes, PluginRef};
 use crate::delivery::{Context, Delivery};
 use crate::directory::Directory;
 use crate::entry::Turns;
+use crate::event::{BodyForm, Notification};
 use crate::health::{Health, Part};
 use crate::host::{self, Limits, Parts};
 use crate::plugin::{self, Plugins};
 use crate::queue::embedded::Embedded;
 use crate::queue::redis::{Claiming, Keys, Redis};
+use crate::queue::sharded::Sharded;
 use crate::queue::{self, Queue};
 use crate::request::HeaderLimits;
 use crate::sender::{self, Guard, Sender};
@@ -220,11 +223,24 @@ fn open_queue(config: &config::Queue, turns: Option<Turns>) -> Result<Arc<dyn Qu
     let claiming =
         Claiming { idle: config.claim_idle, claims_max: config.max_claims, adopt_older_than: config.adopt_older_than };
     let address = config.address().map_err(|error| queue::Error::BadUrl(error.to_string()))?;
-    let redis = Redis::at(address, config.waits, keys, claiming);
-    Ok(match turns {
-        Some(turns) => Arc::new(redis.with_turns(turns)),
-        None => Arc::new(redis),
-    })
+    let open = |keys: Keys| -> Arc<dyn Queue> {
+        let redis = Redis::at(address.clone(), config.waits, keys, claiming);
+        match &turns {
+            Some(turns) => Arc::new(redis.with_turns(Arc::clone(turns))),
+            None => Arc::new(redis),
+        }
+    };
+    if config.shards == 1 {
+        return Ok(open(keys));
+    }
+    let shards = (0..config.shards).map(|number| open(keys.of_shard(number))).collect();
+    Ok(Arc::new(Sharded::over(shards, Arc::new(subscription_of))))
+}
+
+/// By what events are spread over shards: an order is one subscription's. What names none goes where others like it go.
+fn subscription_of(event: &Bytes) -> String {
+    let notification = Notification::parse(event.clone(), BodyForm::Verbatim, String::new);
+    notification.ok().and_then(|notification| notification.subscription_id).unwrap_or_default()
 }
 
 /// Where compiled code is kept unless the operator says otherwise, when there is no data of a queue to be beside.

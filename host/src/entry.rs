@@ -9,16 +9,25 @@ use bytes::Bytes;
 
 use crate::outcome::DeadReason;
 
-/// An entry's id as Redis Streams write it, `milliseconds-sequence`. The embedded queue uses the same form.
+/// An entry's id as Redis Streams write it, `milliseconds-sequence`. The embedded queue uses the same form. Where a queue
+/// has shards `@` and the shard's number follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EntryId {
     /// Milliseconds since the Unix epoch, by the queue's clock.
     pub ms: u64,
     /// Tells entries of the same millisecond apart.
     pub seq: u64,
+    /// Which of the queue's shards has it; none if the queue is one.
+    pub shard: Option<u16>,
 }
 
 impl EntryId {
+    /// An id in a queue without shards.
+    #[must_use]
+    pub const fn new(ms: u64, seq: u64) -> EntryId {
+        EntryId { ms, seq, shard: None }
+    }
+
     /// When the entry was made, by the queue's clock.
     #[must_use]
     pub fn time(self) -> SystemTime {
@@ -28,7 +37,8 @@ impl EntryId {
 
 impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.ms, self.seq)
+        write!(f, "{}-{}", self.ms, self.seq)?;
+        self.shard.map_or(Ok(()), |shard| write!(f, "@{shard}"))
     }
 }
 
@@ -41,8 +51,11 @@ impl FromStr for EntryId {
     type Err = BadEntryId;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (ms, seq) = text.split_once('-').ok_or(BadEntryId)?;
-        Ok(EntryId { ms: ms.parse().map_err(|_| BadEntryId)?, seq: seq.parse().map_err(|_| BadEntryId)? })
+        let (ms, rest) = text.split_once('-').ok_or(BadEntryId)?;
+        let (seq, shard) = rest.split_once('@').map_or((rest, None), |(seq, shard)| (seq, Some(shard)));
+        let number = |text: &str| text.parse().map_err(|_| BadEntryId);
+        let shard = shard.map(|shard| shard.parse().map_err(|_| BadEntryId)).transpose()?;
+        Ok(EntryId { ms: number(ms)?, seq: number(seq)?, shard })
     }
 }
 

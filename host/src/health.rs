@@ -41,45 +41,51 @@ const UNPOISONED: &str = "no holder of this lock can panic";
 /// What is in the way now.
 #[derive(Debug)]
 pub struct Health {
-    causes: Mutex<BTreeMap<Part, String>>,
+    /// By part and shard of the queue, so that one which works says nothing of another.
+    causes: Mutex<BTreeMap<(Part, usize), String>>,
 }
 
 impl Health {
     /// Not ready before [`Health::started`].
     pub(crate) fn starting() -> Health {
-        let cause = (Part::Lifecycle, "starting: the queue's store has not answered yet".to_owned());
+        let cause = ((Part::Lifecycle, 0), "starting: the queue's store has not answered yet".to_owned());
         Health { causes: Mutex::new(BTreeMap::from([cause])) }
     }
 
     pub(crate) fn started(&self) {
-        self.causes.lock().expect(UNPOISONED).remove(&Part::Lifecycle);
+        self.causes.lock().expect(UNPOISONED).remove(&(Part::Lifecycle, 0));
     }
 
     pub(crate) fn stopping(&self) {
-        self.causes.lock().expect(UNPOISONED).insert(Part::Lifecycle, "stopping".to_owned());
+        self.causes.lock().expect(UNPOISONED).insert((Part::Lifecycle, 0), "stopping".to_owned());
     }
 
     /// A part needs time, which is no failure; `None` when it is there.
     pub(crate) fn awaits(&self, part: Part, what: Option<String>) {
         let mut causes = self.causes.lock().expect(UNPOISONED);
         match what {
-            Some(what) => drop(causes.insert(part, what)),
-            None => drop(causes.remove(&part)),
+            Some(what) => drop(causes.insert((part, 0), what)),
+            None => drop(causes.remove(&(part, 0))),
         }
     }
 
     /// Notes how a part fared. The log says so once when it changes, not each time.
     pub fn note<T, E: fmt::Display>(&self, part: Part, result: &Result<T, E>) {
+        self.note_of(part, 0, result);
+    }
+
+    /// The same for what a part does with one shard of the queue.
+    pub fn note_of<T, E: fmt::Display>(&self, part: Part, shard: usize, result: &Result<T, E>) {
         let mut causes = self.causes.lock().expect(UNPOISONED);
         match result {
             Ok(_) => {
-                if causes.remove(&part).is_some() {
+                if causes.remove(&(part, shard)).is_some() {
                     tracing::info!(part = part.name(), "works again");
                 }
             }
             Err(error) => {
                 let cause = error.to_string();
-                if causes.insert(part, cause.clone()).is_none() {
+                if causes.insert((part, shard), cause.clone()).is_none() {
                     tracing::error!(part = part.name(), cause, "does not work; trying again until it does");
                 }
             }
@@ -90,6 +96,8 @@ impl Health {
     #[must_use]
     pub fn causes(&self) -> Vec<(Part, String)> {
         let causes = self.causes.lock().expect(UNPOISONED);
-        causes.iter().map(|(part, cause)| (*part, cause.clone())).collect()
+        let mut all: Vec<_> = causes.iter().map(|((part, _), cause)| (*part, cause.clone())).collect();
+        all.dedup();
+        all
     }
 }

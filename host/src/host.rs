@@ -14,7 +14,7 @@ use crate::event::BodyForm;
 use crate::gate::Gate;
 use crate::health::{Health, Part};
 use crate::plugin::Plugins;
-use crate::queue::Queue;
+use crate::queue::{Queue, Shard};
 use crate::scheduler;
 use crate::sender::Post;
 use crate::settler::Settler;
@@ -54,9 +54,9 @@ pub(crate) struct Limits {
 /// Runs until `shutdown` resolves, then drains: receives nothing more, lets attempts finish, records their outcomes.
 pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
     let Parts { queue, directory, plugins, sender, health, telemetry, limits } = parts;
-    let scheduled = Arc::new(Notify::new());
-    let (inbox, settler) =
-        Settler::new(Arc::clone(&queue), Arc::clone(&health), Arc::clone(&telemetry), Arc::clone(&scheduled));
+    let shards = Shard::all(&queue);
+    let scheduled: Arc<[Notify]> = shards.iter().map(|_| Notify::new()).collect();
+    let (inbox, settlers) = Settler::for_each(&shards, &health, &telemetry, &scheduled);
     let stop = CancellationToken::new();
     let worker = Arc::new(Worker {
         queue: Arc::clone(&queue),
@@ -69,7 +69,7 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
         endpoints: Endpoints::default(),
         // Dead endpoints hold their places for long, so all of them together get a part of what a host has.
         gate: Gate::new(limits.in_flight * limits.worker_count / 4),
-        scheduled: Arc::clone(&scheduled),
+        scheduled,
         body: limits.body,
         body_bytes_max: limits.body_bytes_max,
         in_hand: TaskTracker::new(),
@@ -83,16 +83,19 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
         let receiving = worker::run(Arc::clone(&worker), number, limits.in_flight, stop.clone());
         loops.spawn(abandon().run_until_cancelled_owned(receiving));
     }
-    let due_in_flight = (limits.in_flight * limits.worker_count / 2).max(1);
-    let due = scheduler::run(Arc::clone(&worker), due_in_flight, Arc::clone(&scheduled), stop.clone());
-    loops.spawn(abandon().run_until_cancelled_owned(due));
-    let feeding = scheduler::feed(Arc::clone(&worker), scheduled, stop.clone());
+    let due_in_flight = (limits.in_flight * limits.worker_count / 2 / shards.len()).max(1);
+    for shard in &shards {
+        let due = scheduler::run(Arc::clone(&worker), shard.clone(), due_in_flight, stop.clone());
+        loops.spawn(abandon().run_until_cancelled_owned(due));
+        let (in_flight, every) = (limits.in_flight, limits.claim_every);
+        let claiming = scheduler::claim(Arc::clone(&worker), shard.clone(), in_flight, every, stop.clone());
+        loops.spawn(abandon().run_until_cancelled_owned(claiming));
+    }
+    let feeding = scheduler::feed(Arc::clone(&worker), stop.clone());
     loops.spawn(abandon().run_until_cancelled_owned(feeding));
-    let claiming = scheduler::claim(Arc::clone(&worker), limits.in_flight, limits.claim_every, stop.clone());
-    loops.spawn(abandon().run_until_cancelled_owned(claiming));
     let observing = observe(Arc::clone(&worker), stop.clone());
     loops.spawn(abandon().run_until_cancelled_owned(observing));
-    let settling = tokio::spawn(settler.run());
+    let settling: Vec<_> = settlers.into_iter().map(|settler| tokio::spawn(settler.run())).collect();
 
     shutdown.await;
     health.stopping();
@@ -114,7 +117,12 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
     }
     // The last inbox goes with the worker, and with it the settler's reason to wait.
     drop(worker);
-    if tokio::time::timeout(LAST_SETTLE, settling).await.is_err() {
+    let settled = async {
+        for settling in settling {
+            let _ = settling.await;
+        }
+    };
+    if tokio::time::timeout(LAST_SETTLE, settled).await.is_err() {
         tracing::warn!("the queue did not take the last outcomes; those deliveries come again");
     }
 }

@@ -14,6 +14,7 @@ use crate::outcome::DeadReason;
 pub mod embedded;
 pub mod memory;
 pub mod redis;
+pub mod sharded;
 
 /// Where deliveries wait.
 ///
@@ -68,6 +69,31 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Whether the store answers, and what about its settings endangers events.
     async fn check(&self) -> Result<Vec<String>, Error>;
+
+    /// The shards that this queue consists of, if it does: hosts do for each of them what is to be done, so that one
+    /// whose store is away holds up nobody but itself.
+    fn shards(&self) -> Vec<Arc<dyn Queue>> {
+        Vec::new()
+    }
+}
+
+/// One of the queues that a queue consists of, or all of one that is whole.
+#[derive(Clone)]
+pub struct Shard {
+    /// Counted from 0, as ids say it.
+    pub number: usize,
+    /// It.
+    pub queue: Arc<dyn Queue>,
+}
+
+impl Shard {
+    /// All of a queue.
+    #[must_use]
+    pub fn all(queue: &Arc<dyn Queue>) -> Vec<Shard> {
+        let shards = queue.shards();
+        let shards = if shards.is_empty() { vec![Arc::clone(queue)] } else { shards };
+        shards.into_iter().enumerate().map(|(number, queue)| Shard { number, queue }).collect()
+    }
 }
 
 /// What [`Queue::take_due`] found.
@@ -123,6 +149,22 @@ pub struct Depth {
     pub in_line: u64,
     /// Dead letters.
     pub dead: u64,
+}
+
+impl Depth {
+    /// Of both together.
+    #[must_use]
+    pub fn and(self, other: Depth) -> Depth {
+        Depth {
+            events: self.events + other.events,
+            waiting: self.waiting + other.waiting,
+            pending: self.pending + other.pending,
+            scheduled: self.scheduled + other.scheduled,
+            parked: self.parked + other.parked,
+            in_line: self.in_line + other.in_line,
+            dead: self.dead + other.dead,
+        }
+    }
 }
 
 /// The queue could not do its work. Nothing was acknowledged.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::health::Part;
-use crate::queue;
+use crate::queue::{self, Shard};
 use crate::slots::Slots;
 use crate::worker::Worker;
 
@@ -25,8 +25,8 @@ const BROUGHT_BACK_MAX: usize = 512;
 /// How long what ends at the same time may gather, so that parked deliveries are not brought back one by one.
 const GATHER: Duration = Duration::from_millis(1);
 
-/// Takes what is due until told to stop.
-pub(crate) async fn run(worker: Arc<Worker>, in_flight: usize, scheduled: Arc<Notify>, stop: CancellationToken) {
+/// Takes what is due in a shard until told to stop.
+pub(crate) async fn run(worker: Arc<Worker>, shard: Shard, in_flight: usize, stop: CancellationToken) {
     let slots = Slots::new(in_flight);
     let mut backoff = Backoff::default();
     loop {
@@ -37,8 +37,8 @@ pub(crate) async fn run(worker: Arc<Worker>, in_flight: usize, scheduled: Arc<No
             free = slots.take() => free,
         };
         let asked = free.count().get();
-        let due = worker.queue().take_due(free.count()).await;
-        worker.health().note(Part::Schedule, &due);
+        let due = shard.queue.take_due(free.count()).await;
+        worker.health().note_of(Part::Schedule, shard.number, &due);
         let pause = match due {
             Ok(due) => {
                 backoff.reset();
@@ -51,7 +51,7 @@ pub(crate) async fn run(worker: Arc<Worker>, in_flight: usize, scheduled: Arc<No
         tokio::select! {
             biased;
             () = tokio::time::sleep(pause) => {}
-            () = scheduled.notified() => {}
+            () = worker.scheduled[shard.number].notified() => {}
             () = stop.cancelled() => return,
         }
     }
@@ -59,7 +59,7 @@ pub(crate) async fn run(worker: Arc<Worker>, in_flight: usize, scheduled: Arc<No
 
 /// Brings parked deliveries back as soon as their subscriptions take them, until told to stop. What this host parked it
 /// knows; what others parked, or itself before a restart, it finds by looking.
-pub(crate) async fn feed(worker: Arc<Worker>, scheduled: Arc<Notify>, stop: CancellationToken) {
+pub(crate) async fn feed(worker: Arc<Worker>, stop: CancellationToken) {
     let mut backoff = Backoff::default();
     let (mut found_up_to, mut look_at) = (None, Instant::now());
     loop {
@@ -74,7 +74,7 @@ pub(crate) async fn feed(worker: Arc<Worker>, scheduled: Arc<Notify>, stop: Canc
             Ok(()) if wanted.is_empty() => Ok(()),
             Ok(()) => worker.queue().unpark(&wanted).await.map(|counts| {
                 worker.gate.brought_back(&wanted, &counts);
-                scheduled.notify_one();
+                worker.scheduled.iter().for_each(Notify::notify_one);
             }),
             Err(error) => Err(error),
         };
@@ -107,8 +107,14 @@ async fn find(worker: &Worker, up_to: &mut Option<Arc<str>>) -> Result<(), queue
     Ok(())
 }
 
-/// Claims what dead hosts left, every `every`, until told to stop.
-pub(crate) async fn claim(worker: Arc<Worker>, in_flight: usize, every: Duration, stop: CancellationToken) {
+/// Claims what dead hosts left in a shard, every `every`, until told to stop.
+pub(crate) async fn claim(
+    worker: Arc<Worker>,
+    shard: Shard,
+    in_flight: usize,
+    every: Duration,
+    stop: CancellationToken,
+) {
     let slots = Slots::new(in_flight);
     loop {
         // Both branches only wait; dropping either loses nothing.
@@ -118,8 +124,8 @@ pub(crate) async fn claim(worker: Arc<Worker>, in_flight: usize, every: Duration
             free = slots.take() => free,
         };
         let asked = free.count().get();
-        let claimed = worker.queue().claim(free.count()).await;
-        worker.health().note(Part::Receive, &claimed);
+        let claimed = shard.queue.claim(free.count()).await;
+        worker.health().note_of(Part::Receive, shard.number, &claimed);
         let entries = claimed.unwrap_or_default();
         if !entries.is_empty() {
             tracing::warn!(entries = entries.len(), "claimed what another consumer left pending");

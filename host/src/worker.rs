@@ -40,8 +40,8 @@ pub(crate) struct Worker {
     pub(crate) health: Arc<Health>,
     pub(crate) endpoints: Endpoints,
     pub(crate) gate: Gate,
-    /// Told when something may have become due before what the scheduler waits for.
-    pub(crate) scheduled: Arc<Notify>,
+    /// For each shard, told when something may have become due before what the scheduler waits for.
+    pub(crate) scheduled: Arc<[Notify]>,
     pub(crate) body: BodyForm,
     pub(crate) body_bytes_max: usize,
     /// Every delivery in hand.
@@ -55,6 +55,8 @@ pub(crate) async fn run(worker: Arc<Worker>, number: usize, in_flight: usize, st
     let slots = Slots::new(in_flight);
     let mut backoff = Backoff::default();
     let _active = worker.telemetry.worker_active();
+    // As queues with shards share out their workers.
+    let shard = number % worker.scheduled.len();
     loop {
         // Both branches only wait; dropping either loses nothing.
         let free = tokio::select! {
@@ -64,13 +66,13 @@ pub(crate) async fn run(worker: Arc<Worker>, number: usize, in_flight: usize, st
         };
         let asked = Instant::now();
         let received = worker.queue.receive(number, free.count(), RECEIVE_WAIT).await;
-        worker.health.note(Part::Receive, &received);
+        worker.health.note_of(Part::Receive, shard, &received);
         match received {
             Ok(entries) => {
                 backoff.reset();
                 // What came and had to wait for its turn may have it already.
                 if worker.directory.keeps_order() && asked.elapsed() < RECEIVE_WAIT {
-                    worker.scheduled.notify_one();
+                    worker.scheduled[shard].notify_one();
                 }
                 worker.take_on(entries, free).await;
             }

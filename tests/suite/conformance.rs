@@ -1,4 +1,5 @@
-//! What every queue does. Each case runs on Redis, on the embedded queue and on the one in memory.
+//! What every queue does. Each case runs on Redis, on two shards in Redis, on the embedded queue and on the one in
+//! memory.
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
@@ -14,7 +15,10 @@ use weft::outcome::DeadReason;
 use weft::queue::embedded::Embedded;
 use weft::queue::memory::Memory;
 use weft::queue::redis::{Claiming, Keys, Redis};
+use weft::queue::sharded::{Sharded, shard_of};
 use weft::queue::{Depth, Filter, Queue};
+
+use crate::topology;
 
 /// Short, so that what a host left is taken over while the test waits.
 const IDLE: Duration = Duration::from_millis(200);
@@ -23,13 +27,21 @@ const SOON: Duration = Duration::from_secs(5);
 /// A store that outlives the queues on it.
 enum Store {
     Redis(RedisServer),
+    Sharded(RedisServer),
     Embedded(TempDir),
     Memory(Memory),
 }
 
+/// Of a queue with shards.
+const SHARDS: u16 = 2;
+
 impl Store {
     async fn redis() -> Store {
         Store::Redis(RedisServer::start().await)
+    }
+
+    async fn sharded() -> Store {
+        Store::Sharded(RedisServer::start().await)
     }
 
     fn embedded() -> Store {
@@ -43,10 +55,8 @@ impl Store {
     /// As a host does when it starts.
     fn open(&self) -> Arc<dyn Queue> {
         match self {
-            Store::Redis(server) => {
-                let claiming = Claiming { idle: IDLE, ..Claiming::default() };
-                Arc::new(Redis::new(&server.url(), Keys::default(), claiming).unwrap())
-            }
+            Store::Redis(server) => Arc::new(redis(server, Keys::default())),
+            Store::Sharded(server) => sharded(|keys| Arc::new(redis(server, keys))),
             Store::Memory(memory) => Arc::new(memory.clone()),
             Store::Embedded(directory) => Arc::new(Embedded::open(&self.path_of(directory), IDLE).unwrap()),
         }
@@ -60,10 +70,8 @@ impl Store {
             Some(Turn { line, stored: event })
         });
         match self {
-            Store::Redis(server) => {
-                let claiming = Claiming { idle: IDLE, ..Claiming::default() };
-                Arc::new(Redis::new(&server.url(), Keys::default(), claiming).unwrap().with_turns(turns))
-            }
+            Store::Redis(server) => Arc::new(redis(server, Keys::default()).with_turns(turns)),
+            Store::Sharded(server) => sharded(|keys| Arc::new(redis(server, keys).with_turns(Arc::clone(&turns)))),
             Store::Memory(memory) => Arc::new(memory.clone().with_turns(turns)),
             Store::Embedded(directory) => {
                 Arc::new(Embedded::open(&self.path_of(directory), IDLE).unwrap().with_turns(turns))
@@ -76,10 +84,36 @@ impl Store {
     }
 }
 
+fn redis(server: &RedisServer, keys: Keys) -> Redis {
+    let claiming = Claiming { idle: IDLE, ..Claiming::default() };
+    Redis::new(&server.url(), keys, claiming).unwrap()
+}
+
+/// Two shards. Numbered events are spread by tens; the first ten and all others go to the first shard.
+fn sharded(open: impl Fn(Keys) -> Arc<dyn Queue>) -> Arc<dyn Queue> {
+    let keys = topology::keys();
+    let spread = |event: &Bytes| {
+        let digits = |byte: &u8| byte.is_ascii_digit().then(|| usize::from(*byte - b'0'));
+        let number = if event.starts_with(b"{") {
+            event.iter().filter_map(digits).fold(0, |all, digit| 10 * all + digit)
+        } else {
+            0
+        };
+        let shard = u16::try_from(number / 10).unwrap() % SHARDS;
+        // A name that leads there.
+        let mut names = (0..100).map(|name| name.to_string());
+        names.find(|name| shard_of(name, SHARDS) == shard).unwrap()
+    };
+    Arc::new(Sharded::over((0..SHARDS).map(|number| open(keys.of_shard(number))).collect(), Arc::new(spread)))
+}
+
 macro_rules! on_each {
     ($($case:ident)*) => {
         mod redis {
             $(#[tokio::test] async fn $case() { super::$case(super::Store::redis().await).await; })*
+        }
+        mod sharded {
+            $(#[tokio::test] async fn $case() { super::$case(super::Store::sharded().await).await; })*
         }
         mod embedded {
             $(#[tokio::test] async fn $case() { super::$case(super::Store::embedded()).await; })*
@@ -151,7 +185,7 @@ fn letter(subscription: &str, reason: DeadReason) -> DeadLetter {
     let time = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
     DeadLetter {
         event: Bytes::from_static(b"{\"a\":1.10}"),
-        original_id: EntryId { ms: 1_767_868_200_000, seq: 7 },
+        original_id: EntryId::new(1_767_868_200_000, 7),
         failed_at: time(1_767_868_207),
         subscription_id: subscription.to_owned(),
         reason,
@@ -173,11 +207,14 @@ async fn in_hand(queue: &dyn Queue, number: usize) -> Vec<Entry> {
 
 /// Receives so many in as many steps as it takes.
 async fn receive(queue: &dyn Queue, number: usize) -> Vec<Entry> {
-    let mut all = Vec::new();
-    while all.len() < number {
-        let some = queue.receive(0, count(number - all.len()), SOON).await.unwrap();
-        assert!(!some.is_empty(), "{} of {number} came", all.len());
-        all.extend(some);
+    let (mut all, started) = (Vec::new(), Instant::now());
+    // Each worker reads one shard. Whose read waits reads as soon as something comes.
+    let workers = queue.shards().len().max(1);
+    let wait = if workers > 1 { Duration::from_millis(10) } else { SOON };
+    for worker in (0..workers).cycle() {
+        let Some(left) = NonZeroUsize::new(number - all.len()) else { break };
+        all.extend(queue.receive(worker, left, wait).await.unwrap());
+        assert!(started.elapsed() < 2 * SOON, "{} of {number} came", all.len());
     }
     all
 }
@@ -202,6 +239,8 @@ async fn bury(queue: &dyn Queue, letters: Vec<DeadLetter>) {
     // One by one, so that their order is theirs.
     for (entry, letter) in entries.into_iter().zip(letters) {
         queue.settle(&[dead(entry.handle, letter)]).await.unwrap();
+        // The order of two shards is that of their milliseconds.
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
@@ -213,8 +252,12 @@ async fn entries_come_in_the_order_of_their_publication(store: Store) {
     let queue = store.open();
     let ids = queue.publish(&numbered(0..100)).await.unwrap();
     let entries = receive(&*queue, 100).await;
-    assert!(entries.iter().map(|entry| entry.handle.id).eq(ids));
-    assert!(entries.iter().map(event).eq(numbered(0..100)));
+    let by_shard = |mut all: Vec<(EntryId, Bytes)>| {
+        all.sort_by_key(|(id, _)| id.shard);
+        all
+    };
+    let received = entries.iter().map(|entry| (entry.handle.id, Bytes::copy_from_slice(event(entry)))).collect();
+    assert_eq!(by_shard(received), by_shard(ids.into_iter().zip(numbered(0..100)).collect()));
     let stream = |entry: &Entry| entry.handle.stream == Stream::Events && entry.handle.place == Place::Stream;
     assert!(entries.iter().all(stream));
 }
@@ -389,7 +432,7 @@ async fn a_dead_letter_keeps_all_it_is_told(store: Store) {
     assert_eq!(found[1].1, whole);
     assert_eq!(found[0].1, bare);
     assert_eq!(queue.dead_letter(found[1].0).await.unwrap().unwrap(), whole);
-    assert_eq!(queue.dead_letter(EntryId { ms: 1, seq: 1 }).await.unwrap(), None);
+    assert_eq!(queue.dead_letter(EntryId::new(1, 1)).await.unwrap(), None);
 }
 
 async fn dead_letters_are_listed_newest_first_in_pages(store: Store) {
@@ -657,4 +700,29 @@ async fn nobody_overtakes_what_another_host_has_read_and_not_looked_through() {
     })
     .await;
     assert_eq!(all_due(&*queue).await.into_iter().map(|(_, text)| text).collect::<Vec<_>>(), ["a1"]);
+}
+
+#[tokio::test]
+async fn ids_name_their_shard_and_lead_back_to_it() {
+    let store = Store::sharded().await;
+    let queue = store.open();
+    let entries = in_hand(&*queue, 20).await;
+    let shards: HashSet<_> = entries.iter().map(|entry| entry.handle.id.shard).collect();
+    assert_eq!(shards, HashSet::from([Some(0), Some(1)]));
+    let batch: Vec<_> = entries.iter().map(|entry| dead(entry.handle, letter("a", DeadReason::Gone))).collect();
+    queue.settle(&batch).await.unwrap();
+    let letters = all_dead(&*queue).await;
+    assert_eq!(letters.len(), 20);
+    for (id, letter) in &letters {
+        let again: EntryId = id.to_string().parse().unwrap();
+        assert_eq!(queue.dead_letter(again).await.unwrap().as_ref(), Some(letter));
+        assert_eq!(letter.original_id.shard, None, "as the shard itself writes it");
+        assert_eq!(queue.dead_letter(EntryId { shard: Some(7), ..*id }).await.unwrap(), None);
+    }
+    let ((first, _), (last, _)) = (&letters[0], letters.iter().find(|(id, _)| id.shard != letters[0].0.shard).unwrap());
+    let delivery = queue.replay(*first).await.unwrap().unwrap();
+    assert_eq!(delivery.shard, first.shard);
+    assert!(queue.purge(*last).await.unwrap());
+    assert_eq!(queue.depth().await.unwrap().dead, 18);
+    assert_eq!(receive(&*queue, 1).await[0].handle.id, delivery);
 }

@@ -1,21 +1,26 @@
 //! Redis behind Sentinels, as a Cluster, with TLS and with a user that may do little: all real servers.
 
 use std::collections::HashSet;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use tests::redis_server::{Keep, free_port};
 use tests::sentinels::MASTER;
 use tests::{
-    Answer, Certificates, Cluster, Event, Receiver, RedisServer, Sentinels, TestHost, eventually, host, until,
+    Answer, Certificates, Cluster, Event, Receiver, RedisServer, Sentinels, TestHost, WeftProcess, eventually, host,
+    until,
 };
 use weft::Config;
 use weft::link::{Address, Link, TlsFiles, Waits};
+use weft::queue::Filter;
 use weft::queue::redis::Keys;
+use weft::queue::sharded::shard_of;
 use weft::state::{Act, Request};
 use weft::store::Store;
+use weft::subscription::Ordering;
 
 /// Keys that one node of a Cluster has.
-fn keys() -> Keys {
+pub(crate) fn keys() -> Keys {
     let key = |rest: &str| format!("{{o2ims}}:{rest}");
     Keys {
         events: key("events"),
@@ -198,6 +203,11 @@ async fn a_cluster_delivers_while_slots_move_and_nodes_go() {
     producer.all_arrive().await;
     producer.all_settled(&keys).await;
 
+    // One of its nodes alone is not enough.
+    let alone = TestHost::with(config(&cluster.nodes[0].url(), &Keys::default())).await;
+    not_ready(&alone, &["redis+cluster"]).await;
+    alone.stop().await;
+
     cluster.nodes[other].kill();
     not_ready(&host, &[&format!("127.0.0.1:{}", cluster.nodes[other].port())]).await;
     cluster.nodes[other].restart().await;
@@ -223,6 +233,152 @@ async fn plugin_state_is_spread_over_a_cluster() {
         let size: u64 = node.run(&["DBSIZE"]).await;
         assert!(size > 0, "each node has some of it");
     }
+}
+
+/// Publishes, fails, retries, parks and buries over three masters at once; what keeps an order keeps it.
+#[tokio::test]
+async fn shards_share_the_work_of_a_cluster() {
+    let cluster = Cluster::start(3).await;
+    let receiver = Receiver::start().await;
+    receiver.answers("/fails", |asked| if asked % 2 == 0 { Answer::status(500) } else { Answer::status(204) });
+    receiver.answers("/gone", |_| Answer::status(410));
+    let mut config = config(&cluster.url(), &keys());
+    config.queue.shards = 4;
+    config.delivery.worker_count = 4;
+    config.defaults.ordering = Ordering::Subscription;
+    let host = TestHost::with(config).await;
+    let event = |number: usize, path: &str| {
+        let event = Event::to(&receiver.url(path)).id(format!("{path}-{number}"));
+        event.subscription(&format!("s-{}", number % 20)).json().into()
+    };
+    let events: Vec<_> = (0..200).map(|number| event(number, "/")).collect();
+    let ids = host.queue.publish(&events).await.unwrap();
+    assert_eq!(ids.iter().map(|id| id.shard).collect::<HashSet<_>>().len(), 4);
+    host.queue.publish(&(0..20).map(|number| event(number, "/fails")).collect::<Vec<_>>()).await.unwrap();
+    host.queue.publish(&(0..20).map(|number| event(number, "/gone")).collect::<Vec<_>>()).await.unwrap();
+    receiver.wait_for(200 + 20 + 20).await;
+    let depth = eventually("all is settled", || async {
+        let depth = host.queue.depth().await.unwrap();
+        (depth.pending + depth.waiting + depth.scheduled + depth.in_line == 0).then_some(depth)
+    })
+    .await;
+    assert_eq!(depth.dead, 20);
+    let arrived = receiver.arrived_at("/");
+    for subscription in 0..20 {
+        let of_it = arrived.iter().filter(|one| one.header("x-o2ims-subscription-id") == format!("s-{subscription}"));
+        let ids: Vec<_> = of_it.map(|one| one.header("x-o2ims-notification-id").to_owned()).collect();
+        let in_order: Vec<_> = (0..10).map(|round| format!("/-{}", subscription + 20 * round)).collect();
+        assert_eq!(ids, in_order);
+    }
+    let owners: HashSet<usize> = HashSet::from_iter(owners(&cluster).await);
+    assert!(owners.len() >= 2, "the shards are on {owners:?}");
+    host.stop().await;
+}
+
+async fn owners(cluster: &Cluster) -> Vec<usize> {
+    let mut owners = Vec::new();
+    for number in 0..4 {
+        owners.push(cluster.owner(&keys().of_shard(number).events).await);
+    }
+    owners
+}
+
+/// One master away of three, where the others go on without it: so do their shards.
+#[tokio::test]
+async fn a_shard_that_is_away_holds_up_itself_alone() {
+    let mut cluster = Cluster::with(3, &["--cluster-require-full-coverage", "no"]).await;
+    let receiver = Receiver::start().await;
+    receiver.answers("/fails", |asked| if asked % 2 == 0 { Answer::status(500) } else { Answer::status(204) });
+    let mut config = config(&cluster.url(), &keys());
+    config.queue.shards = 4;
+    config.delivery.worker_count = 4;
+    let host = TestHost::with(config).await;
+    ready(&host).await;
+    let owners = owners(&cluster).await;
+    let stays = (0..4).find(|shard| owners[usize::from(*shard)] != owners[0]).expect("they are on two masters");
+    let of_shard = |shard: u16, path: &str, id: usize| {
+        let name =
+            (0..).map(|name| format!("s-{name}")).find(|name| shard_of(name, 4) == shard).expect("one leads there");
+        Event::to(&receiver.url(path)).id(format!("{shard}-{id}")).subscription(&name).json().into()
+    };
+    cluster.nodes[owners[0]].kill();
+    not_ready(&host, &[&format!("127.0.0.1:{}", cluster.nodes[owners[0]].port())]).await;
+    for id in 0..20 {
+        host.queue.publish(&[of_shard(stays, "/fails", id)]).await.unwrap();
+    }
+    receiver.wait_for(40).await;
+    assert!(host.queue.publish(&[of_shard(0, "/", 0)]).await.is_err(), "the one that is away takes nothing");
+    cluster.nodes[owners[0]].restart().await;
+    ready(&host).await;
+    host.queue.publish(&[of_shard(0, "/", 1)]).await.unwrap();
+    until("it is back", || receiver.ids().iter().any(|id| id == "0-1")).await;
+    host.stop().await;
+}
+
+/// The words of the README's line that makes the user, with its keys for a Cluster as well.
+fn user() -> Vec<String> {
+    let readme = std::fs::read_to_string(tests::root().join("README.md")).unwrap();
+    let line = readme.lines().find(|line| line.starts_with("ACL SETUSER weft ")).expect("the README says how");
+    line.split_whitespace().map(str::to_owned).chain(["~{o2ims*}:*".to_owned()]).collect()
+}
+
+async fn make_user(server: &RedisServer) {
+    let words = user();
+    let _: String = server.run(&words.iter().map(String::as_str).collect::<Vec<_>>()).await;
+}
+
+/// Everything a host does is done; Redis notes what it forbids.
+#[tokio::test]
+async fn a_user_that_may_do_little_is_enough() {
+    let (redis, receiver) = (RedisServer::start().await, Receiver::start().await);
+    make_user(&redis).await;
+    receiver.answers("/fails", |asked| if asked == 0 { Answer::status(500) } else { Answer::status(204) });
+    receiver.answers("/gone", |_| Answer::status(410));
+    let mut config = config(&redis.url().replace("://", "://weft:password@"), &Keys::default());
+    config.delivery.in_flight_per_subscription = 1;
+    config.defaults.ordering = Ordering::Object;
+    let state = Store::redis(config.queue.address().unwrap());
+    let host = TestHost::with(config).await;
+    let event = |path: &str| Event::to(&receiver.url(path)).subscription(path).json().into();
+    host.queue.publish(&[event("/"), event("/"), event("/"), event("/fails"), event("/gone")]).await.unwrap();
+    receiver.wait_for(6).await;
+    let letter = eventually("a dead letter", || async {
+        host.queue.dead_letters(&Filter::default(), None, NonZeroUsize::MIN).await.unwrap().letters.pop()
+    })
+    .await;
+    host.queue.replay(letter.0).await.unwrap().expect("it is there");
+    receiver.wait_for(7).await;
+    let act = Act::Increment { by: 1, lifetime: Some(Duration::from_secs(1)) };
+    state.perform(Request { plugin: "p".into(), key: "k".to_owned(), act, quota: 1 << 20 }).await.unwrap();
+    ready(&host).await;
+    assert!(!host.queue.check().await.unwrap().is_empty(), "it may see what is set");
+    let forbidden: Vec<redis::Value> = redis.run(&["ACL", "LOG"]).await;
+    assert!(forbidden.is_empty(), "{forbidden:?}");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_password_that_is_refused_is_named_and_not_shown() {
+    let redis = RedisServer::start().await;
+    make_user(&redis).await;
+    let url = redis.url().replace("://", "://weft:my-secret-word@");
+    let weft = WeftProcess::serve(&format!("[queue]\nurl = \"{url}\"\n[plugins]\ndir = \"none\"\n")).await;
+    let why = eventually("not ready", || async {
+        let answer = reqwest::get(format!("{}/readyz", weft.admin)).await.unwrap().text().await.unwrap();
+        answer.contains("receive").then_some(answer)
+    })
+    .await;
+    let known = format!("127.0.0.1:{}", redis.port());
+    assert!(why.contains(&known) && why.to_lowercase().contains("password"), "{why}");
+    for text in [&why, &weft.log()] {
+        assert!(!text.contains("my-secret-word"), "{text}");
+    }
+    let _: String = redis.run(&["ACL", "SETUSER", "weft", ">my-secret-word"]).await;
+    eventually("ready", || async {
+        (reqwest::get(format!("{}/readyz", weft.admin)).await.unwrap().status() == 200).then_some(())
+    })
+    .await;
+    weft.kill().await;
 }
 
 /// The configuration for TLS with this authority.
@@ -265,7 +421,8 @@ async fn tls_is_used_for_servers_sentinels_and_clusters() {
         format!("tls-port {sentinel}"),
     ];
     let set = Sentinels::watching(vec![server], port, 1, &lines.join("\n")).await;
-    let url = format!("rediss+sentinel://127.0.0.1:{sentinel}/{MASTER}");
+    make_user(&set.servers[0]).await;
+    let url = format!("rediss+sentinel://weft:password@127.0.0.1:{sentinel}/{MASTER}");
     delivers(with_tls(config(&url, &keys), &certificates), &set.servers[0], &keys.events).await;
 
     let port = free_port();
@@ -273,6 +430,7 @@ async fn tls_is_used_for_servers_sentinels_and_clusters() {
     options.extend(["--tls-cluster".to_owned(), "yes".to_owned()]);
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     let cluster = Cluster::with(1, &options).await;
-    let url = format!("rediss+cluster://127.0.0.1:{port}");
+    make_user(&cluster.nodes[0]).await;
+    let url = format!("rediss+cluster://weft:password@127.0.0.1:{port}");
     delivers(with_tls(config(&url, &keys), &certificates), &cluster.nodes[0], &keys.events).await;
 }

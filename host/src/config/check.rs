@@ -35,6 +35,9 @@ fn queue_url(config: &Config, wrong: &mut impl FnMut(&str, String)) {
         if directory.is_empty() {
             wrong("queue.url", "a directory is missing: embedded:weft-data".to_owned());
         }
+        if config.queue.shards > 1 {
+            wrong("queue.shards", "are for Redis; the embedded queue is one: leave it at 1".to_owned());
+        }
         return;
     }
     let address = match config.queue.address() {
@@ -53,8 +56,12 @@ fn queue_url(config: &Config, wrong: &mut impl FnMut(&str, String)) {
     if tls.cert.is_some() != tls.key.is_some() {
         wrong("queue.tls_cert", "goes with queue.tls_key: give both or none".to_owned());
     }
-    if address.is_cluster() {
+    if address.is_cluster() || config.queue.shards > 1 {
         one_hash_tag(&config.queue, wrong);
+    }
+    if config.delivery.worker_count < usize::from(config.queue.shards) {
+        let what = format!("each shard needs a worker that reads it: set it to {} or more", config.queue.shards);
+        wrong("delivery.worker_count", what);
     }
 }
 
@@ -78,8 +85,8 @@ fn one_hash_tag(queue: &super::Queue, wrong: &mut impl FnMut(&str, String)) {
         format!("queue.{name} = \"{{{tag}}}:{rest}\"")
     });
     let what = format!(
-        "a Cluster keeps keys together by what stands in braces, and those of one queue must be together: set {}; \
-         producers write the first",
+        "a Cluster, and queue.shards, keep keys together by what stands in braces, and those of one queue must be \
+         together: set {}; producers write the first",
         mended.join(", ")
     );
     wrong("queue.events", what);

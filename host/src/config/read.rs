@@ -89,6 +89,7 @@ impl Queue {
         reader.text("retry", &mut self.retry);
         reader.text("dead_letters", &mut self.dead_letters);
         reader.text("group", &mut self.group);
+        set(&mut self.shards, reader.count("shards", 1..=1024));
         set(&mut self.claim_idle, reader.duration("claim_idle"));
         set(&mut self.max_claims, reader.count("max_claims", 1..=1_000_000));
         set(&mut self.adopt_older_than, reader.duration("adopt_older_than"));

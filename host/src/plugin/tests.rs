@@ -67,7 +67,7 @@ fn delivery() -> (Call, Draft) {
         event,
         subscription_id: "sub-1".into(),
         destination: "https://smo.example.com".into(),
-        entry: EntryId { ms: 5, seq: 1 },
+        entry: EntryId::new(5, 1),
         replays: 0,
         run: 0,
         now: SystemTime::UNIX_EPOCH,

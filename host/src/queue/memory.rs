@@ -115,9 +115,9 @@ fn entry(key: Key, place: Place, content: Content) -> Entry {
 impl State {
     fn next_id(&mut self, now: u64) -> EntryId {
         self.last_id = if now > self.last_id.ms {
-            EntryId { ms: now, seq: 0 }
+            EntryId::new(now, 0)
         } else {
-            EntryId { ms: self.last_id.ms, seq: self.last_id.seq + 1 }
+            EntryId::new(self.last_id.ms, self.last_id.seq + 1)
         };
         self.last_id
     }
@@ -277,7 +277,7 @@ impl Queue for Memory {
         max: NonZeroUsize,
     ) -> Result<DeadPage, Error> {
         let state = self.state();
-        let end = before.unwrap_or(EntryId { ms: u64::MAX, seq: u64::MAX });
+        let end = before.unwrap_or(EntryId::new(u64::MAX, u64::MAX));
         let matching = state.dead.range(..end).rev().filter(|(_, letter)| filter.matches(letter));
         let mut letters: Vec<_> = matching.take(max.get() + 1).map(|(id, letter)| (*id, letter.clone())).collect();
         let is_last = letters.len() <= max.get();

@@ -54,6 +54,22 @@ impl Default for Keys {
     }
 }
 
+impl Keys {
+    /// The keys of one of several shards: its number joins what stands in braces, so that a Cluster may keep them
+    /// elsewhere than those of the others.
+    #[must_use]
+    pub fn of_shard(&self, number: u16) -> Keys {
+        let of_shard = |key: &str| key.replacen('}', &format!(":{number}}}"), 1);
+        Keys {
+            events: of_shard(&self.events),
+            deliveries: of_shard(&self.deliveries),
+            retry: of_shard(&self.retry),
+            dead_letters: of_shard(&self.dead_letters),
+            group: self.group.clone(),
+        }
+    }
+}
+
 /// When what others left pending is taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claiming {

@@ -26,7 +26,7 @@ pub fn shard_of(name: &str, shards: u16) -> u16 {
 
 /// Several queues as one.
 pub struct Sharded {
-    shards: Vec<Arc<Shard>>,
+    shards: Vec<Arc<Tagged>>,
     spread: Spread,
 }
 
@@ -34,12 +34,12 @@ impl Sharded {
     /// One queue over these, in this order; at least one, and no more than `u16::MAX`.
     #[must_use]
     pub fn over(queues: Vec<Arc<dyn Queue>>, spread: Spread) -> Sharded {
-        let shards = (0..=u16::MAX).zip(queues).map(|(number, queue)| Arc::new(Shard { queue, number })).collect();
+        let shards = (0..=u16::MAX).zip(queues).map(|(number, queue)| Arc::new(Tagged { queue, number })).collect();
         Sharded { shards, spread }
     }
 
     /// `None` for the id of another queue.
-    fn of(&self, id: EntryId) -> Option<&Arc<Shard>> {
+    fn of(&self, id: EntryId) -> Option<&Arc<Tagged>> {
         self.shards.get(usize::from(id.shard?))
     }
 
@@ -75,55 +75,49 @@ impl Queue for Sharded {
     }
 
     async fn take_due(&self, max: NonZeroUsize) -> Result<Due, Error> {
-        let mut all = Due::default();
+        let (mut all, mut answers) = (Due::default(), Answers::default());
         for shard in &self.shards {
-            let Some(left) = NonZeroUsize::new(max.get() - all.entries.len()) else { break };
-            match shard.take_due(left).await {
-                Ok(due) => {
-                    all.entries.extend(due.entries);
-                    all.next = all.next.into_iter().chain(due.next).min();
-                }
-                Err(error) if all.entries.is_empty() => return Err(error),
-                // What was taken is not given back for want of more.
-                Err(_) => break,
+            let Some(left) = NonZeroUsize::new(max.get().saturating_sub(all.entries.len())) else { break };
+            if let Some(due) = answers.of(shard.take_due(left).await) {
+                all.entries.extend(due.entries);
+                all.next = all.next.into_iter().chain(due.next).min();
             }
         }
-        Ok(all)
+        answers.with(all)
     }
 
     async fn claim(&self, max: NonZeroUsize) -> Result<Vec<Entry>, Error> {
-        let mut all = Vec::new();
+        let (mut all, mut answers) = (Vec::new(), Answers::default());
         for shard in &self.shards {
-            let Some(left) = NonZeroUsize::new(max.get() - all.len()) else { break };
-            match shard.claim(left).await {
-                Ok(entries) => all.extend(entries),
-                Err(error) if all.is_empty() => return Err(error),
-                Err(_) => break,
-            }
+            let Some(left) = NonZeroUsize::new(max.get().saturating_sub(all.len())) else { break };
+            all.extend(answers.of(shard.claim(left).await).into_iter().flatten());
         }
-        Ok(all)
+        answers.with(all)
     }
 
     async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<usize>, Error> {
         let mut counts = vec![0; wanted.len()];
+        let mut answers = Answers::default();
         for shard in &self.shards {
             let left: Vec<_> =
                 wanted.iter().zip(&counts).map(|((id, max), got)| (Arc::clone(id), max.saturating_sub(*got))).collect();
             if left.iter().all(|(_, max)| *max == 0) {
                 break;
             }
-            let got = shard.unpark(&left).await?;
-            counts.iter_mut().zip(got).for_each(|(count, got)| *count += got);
+            if let Some(got) = answers.of(shard.unpark(&left).await) {
+                counts.iter_mut().zip(got).for_each(|(count, got)| *count += got);
+            }
         }
-        Ok(counts)
+        answers.with(counts)
     }
 
     async fn parked(&self, after: Option<&str>, max: NonZeroUsize) -> Result<Vec<Arc<str>>, Error> {
         let mut all = BTreeSet::new();
+        let mut answers = Answers::default();
         for shard in &self.shards {
-            all.extend(shard.parked(after, max).await?);
+            all.extend(answers.of(shard.parked(after, max).await).into_iter().flatten());
         }
-        Ok(all.into_iter().take(max.get()).collect())
+        answers.with(all.into_iter().take(max.get()).collect())
     }
 
     /// Atomic in each shard. All are tried, so that one that is away keeps nothing of the others'.
@@ -195,13 +189,42 @@ impl Queue for Sharded {
     }
 }
 
+/// What several shards answered: an error only if none did what it was asked.
+#[derive(Default)]
+struct Answers {
+    is_any_good: bool,
+    error: Option<Error>,
+}
+
+impl Answers {
+    fn of<T>(&mut self, answer: Result<T, Error>) -> Option<T> {
+        match answer {
+            Ok(answer) => {
+                self.is_any_good = true;
+                Some(answer)
+            }
+            Err(error) => {
+                self.error = Some(error);
+                None
+            }
+        }
+    }
+
+    fn with<T>(self, all: T) -> Result<T, Error> {
+        match self.error {
+            Some(error) if !self.is_any_good => Err(error),
+            Some(_) | None => Ok(all),
+        }
+    }
+}
+
 /// One of several queues; its ids say which.
-struct Shard {
+struct Tagged {
     queue: Arc<dyn Queue>,
     number: u16,
 }
 
-impl Shard {
+impl Tagged {
     fn ours(&self, id: EntryId) -> EntryId {
         EntryId { shard: Some(self.number), ..id }
     }
@@ -220,7 +243,7 @@ fn its(id: EntryId) -> EntryId {
 }
 
 #[async_trait]
-impl Queue for Shard {
+impl Queue for Tagged {
     async fn publish(&self, events: &[Bytes]) -> Result<Vec<EntryId>, Error> {
         Ok(self.queue.publish(events).await?.into_iter().map(|id| self.ours(id)).collect())
     }
@@ -265,7 +288,8 @@ impl Queue for Shard {
         max: NonZeroUsize,
     ) -> Result<DeadPage, Error> {
         // The ids of all shards are in one order, by time, and for the same time by shard.
-        let before = before.map(|id| if id.shard > Some(self.number) { EntryId { seq: id.seq.saturating_add(1), ..id } } else { id });
+        let before = before
+            .map(|id| if id.shard > Some(self.number) { EntryId { seq: id.seq.saturating_add(1), ..id } } else { id });
         let page = self.queue.dead_letters(filter, before.map(its), max).await?;
         let letters = page.letters.into_iter().map(|(id, letter)| (self.ours(id), letter)).collect();
         Ok(DeadPage { letters, next: page.next.map(|id| self.ours(id)) })
@@ -289,5 +313,18 @@ impl Queue for Shard {
 
     async fn check(&self) -> Result<Vec<String>, Error> {
         self.queue.check().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_chosen_as_the_manual_says() {
+        // CRC-16/XMODEM of the subscription's id, modulo the number of shards.
+        for (name, shards, shard) in [("123456789", 3, 0x31C3 % 3), ("sub-67890", 1, 0), ("", 5, 0)] {
+            assert_eq!(shard_of(name, shards), shard, "{name}");
+        }
     }
 }

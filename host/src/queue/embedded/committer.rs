@@ -159,7 +159,7 @@ impl<'t> Batch<'t> {
 
     /// Writes what goes with the batch as a whole; says what was settled and whether entries were added.
     fn close(mut self) -> Result<(Vec<Handle>, bool), redb::Error> {
-        if let Some(EntryId { ms, seq }) = self.last_id {
+        if let Some(EntryId { ms, seq, .. }) = self.last_id {
             self.meta.insert(LAST_ID, (ms, seq))?;
         }
         self.meta.insert(COUNTS, self.counts)?;
@@ -206,7 +206,7 @@ impl<'t> Batch<'t> {
             }
             state.due_of(&handle)
         };
-        let (stream, EntryId { ms, seq }) = (stream_number(handle.stream), handle.id);
+        let (stream, EntryId { ms, seq, .. }) = (stream_number(handle.stream), handle.id);
         match (handle.place, due) {
             (Place::Schedule { .. }, Some(due)) => drop(self.schedule.remove((due, stream, ms, seq))?),
             (Place::Schedule { .. }, None) => {}
@@ -239,7 +239,7 @@ impl<'t> Batch<'t> {
     }
 
     fn line_up(&mut self, handle: Handle, turn: &Turn) -> Result<(), redb::Error> {
-        let (stream, EntryId { ms, seq }) = (stream_number(handle.stream), handle.id);
+        let (stream, EntryId { ms, seq, .. }) = (stream_number(handle.stream), handle.id);
         self.leave_stream(handle)?;
         self.settled.insert(handle);
         self.lines.insert((&*turn.line, ms, seq, stream), turn.stored.as_ref())?;
@@ -248,7 +248,7 @@ impl<'t> Batch<'t> {
 
     /// The next in its line may go.
     fn is_over(&mut self, handle: Handle) -> Result<(), redb::Error> {
-        let (stream, EntryId { ms, seq }) = (stream_number(handle.stream), handle.id);
+        let (stream, EntryId { ms, seq, .. }) = (stream_number(handle.stream), handle.id);
         let line = self.first.remove((stream, ms, seq))?.map(|line| line.value().to_owned());
         let Some(line) = line else { return Ok(()) };
         self.lines.remove((&*line, ms, seq, stream))?;

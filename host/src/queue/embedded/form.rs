@@ -86,7 +86,7 @@ pub(super) fn decode_letter(form: &[u8]) -> Result<DeadLetter, Error> {
     let time = |ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
     let raw = form.raw.into_iter().map(|(name, value)| Ok((bytes(name)?, bytes(value)?)));
     Ok(DeadLetter {
-        original_id: EntryId { ms: form.original_ms, seq: form.original_seq },
+        original_id: EntryId::new(form.original_ms, form.original_seq),
         failed_at: time(form.failed_at_ms),
         subscription_id: form.subscription_id,
         reason: form.reason.parse().map_err(|_| unreadable("dead letter"))?,

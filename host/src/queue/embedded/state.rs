@@ -23,7 +23,7 @@ pub(super) struct State {
     leased: HashMap<(Stream, EntryId), Leased>,
 }
 
-const START: EntryId = EntryId { ms: 0, seq: 0 };
+const START: EntryId = EntryId::new(0, 0);
 
 impl State {
     pub(super) fn new(last_id: EntryId) -> State {
@@ -39,9 +39,9 @@ impl State {
     /// A new id, larger than all before, also when the clock was set back.
     pub(super) fn next_id(&mut self, now_ms: u64) -> EntryId {
         self.last_id = if now_ms > self.last_id.ms {
-            EntryId { ms: now_ms, seq: 0 }
+            EntryId::new(now_ms, 0)
         } else {
-            EntryId { ms: self.last_id.ms, seq: self.last_id.seq + 1 }
+            EntryId::new(self.last_id.ms, self.last_id.seq + 1)
         };
         self.last_id
     }
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn ids_grow_whatever_the_clock_does() {
-        let mut state = State::new(EntryId { ms: 100, seq: 3 });
+        let mut state = State::new(EntryId::new(100, 3));
         let ids: Vec<String> = [100, 50, 101, 101, 7].map(|now| state.next_id(now).to_string()).into();
         assert_eq!(ids, ["100-4", "100-5", "101-0", "101-1", "101-2"]);
     }

@@ -98,7 +98,7 @@ impl Store {
         self.read(|transaction| {
             let last = transaction.open_table(META)?.get(LAST_ID)?;
             let (ms, seq) = last.map(|last| last.value()).unwrap_or_default();
-            Ok(EntryId { ms, seq })
+            Ok(EntryId::new(ms, seq))
         })
     }
 
@@ -128,7 +128,7 @@ impl Store {
                 .map(|found| {
                     let (key, fields) = found?;
                     let (_, ms, seq) = key.value();
-                    Ok((EntryId { ms, seq }, Bytes::copy_from_slice(fields.value())))
+                    Ok((EntryId::new(ms, seq), Bytes::copy_from_slice(fields.value())))
                 })
                 .collect()
         })
@@ -147,7 +147,7 @@ impl Store {
             let (key, stored) = line.map_err(|error| self.unavailable(&error))?;
             let (due, stream, ms, seq) = key.value();
             let stored = move || Bytes::copy_from_slice(stored.value());
-            Ok((due, stream_of(stream), EntryId { ms, seq }, stored))
+            Ok((due, stream_of(stream), EntryId::new(ms, seq), stored))
         }))
     }
 
@@ -187,7 +187,7 @@ impl Store {
         Ok(letters.rev().map(|letter| {
             let (key, letter) = letter.map_err(|error| self.unavailable(&error))?;
             let (ms, seq) = key.value();
-            Ok((EntryId { ms, seq }, letter.value().to_vec()))
+            Ok((EntryId::new(ms, seq), letter.value().to_vec()))
         }))
     }
 

@@ -72,7 +72,7 @@ pub(super) fn from_entry(entry: &Entry) -> DeadLetter {
     };
     DeadLetter {
         event: entry.field("event").cloned().unwrap_or_default(),
-        original_id: text("original_id").parse().unwrap_or(EntryId { ms: 0, seq: 0 }),
+        original_id: text("original_id").parse().unwrap_or(EntryId::default()),
         failed_at: time("failed_at"),
         subscription_id: text("subscription_id"),
         reason: text("reason").parse().unwrap_or(DeadReason::Exhausted),
