@@ -65,6 +65,39 @@ impl Cluster {
         }
     }
 
+    /// Starts a replica of this node, waits until it has what its master has, and returns its number.
+    pub async fn replica_of(&mut self, node: usize, options: &[&str]) -> usize {
+        let bus = free_port().to_string();
+        let mut words = vec!["--cluster-enabled", "yes", "--cluster-port", &bus];
+        words.extend(options);
+        let replica = RedisServer::with(Keep::All, &words).await;
+        let port = replica.port().to_string();
+        let master = &self.nodes[node];
+        let _: String = master.run(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await;
+        let id: String = master.run(&["CLUSTER", "MYID"]).await;
+        eventually("it is a replica", || async {
+            let nodes: String = replica.run(&["CLUSTER", "NODES"]).await;
+            if !nodes.contains(&id) {
+                return None;
+            }
+            let _: String = replica.run(&["CLUSTER", "REPLICATE", &id]).await;
+            Some(())
+        })
+        .await;
+        eventually("it has all, and everybody knows it", || async {
+            let info: String = replica.run(&["INFO", "replication"]).await;
+            let mut knowing = 0;
+            for node in &self.nodes {
+                let nodes: String = node.run(&["CLUSTER", "NODES"]).await;
+                knowing += usize::from(nodes.lines().any(|line| line.contains("slave") && line.contains(&id)));
+            }
+            (info.contains("master_link_status:up") && knowing == self.nodes.len()).then_some(())
+        })
+        .await;
+        self.nodes.push(replica);
+        self.nodes.len() - 1
+    }
+
     /// Which node has a key now.
     pub async fn owner(&self, key: &str) -> usize {
         let slot: u16 = self.nodes[0].run(&["CLUSTER", "KEYSLOT", key]).await;

@@ -221,6 +221,36 @@ async fn a_cluster_delivers_while_slots_move_and_nodes_go() {
 }
 
 #[tokio::test]
+async fn a_clusters_replica_takes_over() {
+    let timeout = ["--cluster-node-timeout", "1500"];
+    let mut cluster = Cluster::with(3, &timeout).await;
+    let keys = keys();
+    let master = cluster.owner(&keys.events).await;
+    let replica = cluster.replica_of(master, &timeout).await;
+    let receiver = Receiver::start().await;
+    receiver.answers("/", |_| Answer::status(204).after(Duration::from_millis(20)));
+    let host = TestHost::with(config(&cluster.url(), &keys)).await;
+    let mut producer = Producer::new(&cluster.url(), &keys.events, &receiver);
+    for _ in 0..200 {
+        producer.publish("/").await;
+    }
+    receiver.wait_for(50).await;
+    let replicas: u64 = producer.ask(&["WAIT", "1", "5000"]).await;
+    assert_eq!(replicas, 1);
+    cluster.nodes[master].kill();
+    not_ready(&host, &["Cluster"]).await;
+    for _ in 0..50 {
+        producer.publish("/").await;
+    }
+    ready(&host).await;
+    producer.all_arrive().await;
+    producer.all_settled(&keys).await;
+    let role: Vec<redis::Value> = cluster.nodes[replica].run(&["ROLE"]).await;
+    assert_eq!(role[0], redis::Value::BulkString(b"master".to_vec()));
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn plugin_state_is_spread_over_a_cluster() {
     let cluster = Cluster::start(3).await;
     let store = Store::redis(Address::parse(&cluster.url()).unwrap());
