@@ -13,6 +13,7 @@ use crate::config::{Config, Mistakes};
 mod check;
 mod client;
 mod demo;
+mod desk;
 mod dlq;
 mod plugin;
 mod publish;
@@ -106,7 +107,12 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let default_level = if matches!(cli.command, Command::Demo(_)) { "warn" } else { "info" };
+    let default_level = match cli.command {
+        Command::Demo(_) => "warn",
+        // They say themselves what is to be said.
+        Command::Plugin(_) => "error",
+        Command::Serve(_) | Command::Check(_) | Command::Publish(_) | Command::Dlq(_) => "info",
+    };
     // Writes the last lines when it goes.
     let _log = match start_log(&cli.log, default_level) {
         Ok(log) => log,

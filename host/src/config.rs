@@ -30,6 +30,8 @@ mod source;
 
 /// The file that is read when none is named.
 pub const FILE: &str = "weft.toml";
+/// For one request of a plugin.
+pub(crate) const HTTP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// All of it. Every field has a default; sizes are in bytes.
 #[derive(Debug, Clone, Default)]
@@ -499,7 +501,7 @@ impl Config {
 }
 
 /// The first eight bytes of the settings' SHA-256: the same on every host and after every restart.
-fn revision(settings: &str) -> u64 {
+pub(crate) fn revision(settings: &str) -> u64 {
     let digest = <sha2::Sha256 as sha2::Digest>::digest(settings);
     digest.iter().take(8).fold(0, |revision, byte| revision << 8 | u64::from(*byte))
 }

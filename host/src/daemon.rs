@@ -86,9 +86,9 @@ impl Daemon {
         let chained = directory.plugins();
         let state = state::open(&config)?;
         let kept = state.clone().map(|store| store as Arc<dyn plugin::StateStore>);
-        let sender = Arc::new(Sender::new(Guard::new(&config.egress.allow), config.delivery.response_bytes_max)?);
-        let outgoing = Some(Arc::new(outgoing::Through(Arc::clone(&sender))) as Arc<dyn plugin::Outgoing>);
-        let settings = plugin::Config { state: kept, outgoing, ..plugin_config(&config) };
+        let sender = sender(&config)?;
+        let outgoing = Arc::new(outgoing::Through(Arc::clone(&sender)));
+        let settings = plugin::Config { state: kept, outgoing: Some(outgoing), ..plugin_config(&config) };
         let plugins = Arc::new(Plugins::watch(settings, chained.clone()).await?);
         let delivery = &config.delivery;
         let limits = Limits {
@@ -158,6 +158,15 @@ impl Daemon {
             tracing::debug!("admin connections were still open");
         }
     }
+}
+
+fn sender(config: &Config) -> Result<Arc<Sender>, Error> {
+    Ok(Arc::new(Sender::new(Guard::new(&config.egress.allow), config.delivery.response_bytes_max)?))
+}
+
+/// What sends the requests of plugins, for those that are tried without a daemon.
+pub(crate) fn outgoing(config: &Config) -> Result<Arc<dyn plugin::Outgoing>, Error> {
+    Ok(Arc::new(outgoing::Through(sender(config)?)))
 }
 
 /// Waits until each plugin that a chain names is ready or refused: before that its deliveries would fail for want of it.

@@ -60,6 +60,7 @@ pub use shadow::{Shadowed, Totals as ShadowTotals};
 pub use state::StateStore;
 pub use stats::Usage;
 pub use status::{Refusal, Rejected, State, Status};
+pub use terms::Kind;
 
 use call::{Called, Slots};
 use contract::types::Verdict;

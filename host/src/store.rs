@@ -2,6 +2,8 @@
 //! the same promises; `tests/suite/state.rs` holds them to it.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crate::link::Address;
@@ -45,6 +47,11 @@ impl Store {
     /// In a file in this directory.
     pub fn embedded(directory: &Path) -> Result<Store, OpenError> {
         Embedded::open(directory).map(|embedded| Store(Kind::Embedded(embedded)))
+    }
+
+    /// In memory, for plugins that are tried without a daemon. What ends when, says `hands`: milliseconds since the Unix epoch.
+    pub fn in_memory(hands: Arc<AtomicU64>) -> Result<Store, OpenError> {
+        Embedded::in_memory(hands).map(|embedded| Store(Kind::Embedded(embedded)))
     }
 
     /// Lets go of the file, also while somebody still holds on to the store; who asks later gets no answer.

@@ -12,6 +12,9 @@ use tokio::process::{Child, Command};
 use crate::root;
 use crate::wait::eventually;
 
+/// For a command to end; some of them compile a plugin.
+const TIME_MAX: Duration = Duration::from_secs(600);
+
 /// The compiled `weft`, fresh.
 pub fn weft() -> PathBuf {
     program("weft")
@@ -58,7 +61,15 @@ pub async fn run<S: AsRef<OsStr>>(arguments: &[S], input: &str) -> Ran {
 /// The same in a directory that is there.
 pub async fn run_in<S: AsRef<OsStr>>(directory: &std::path::Path, arguments: &[S], input: &str) -> Ran {
     let mut command = Command::new(weft());
-    command.args(arguments).current_dir(directory).kill_on_drop(true);
+    // Compiled plugins are kept there, and not among those of whoever runs the tests.
+    command.env("XDG_CACHE_HOME", root().join("target/test-cache"));
+    command.args(arguments).current_dir(directory);
+    finish(command, input).await
+}
+
+/// Runs a command to its end, with this on standard input.
+pub async fn finish(mut command: Command, input: &str) -> Ran {
+    command.kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("weft runs");
     let mut stdin = child.stdin.take().expect("piped");
@@ -68,8 +79,8 @@ pub async fn run_in<S: AsRef<OsStr>>(directory: &std::path::Path, arguments: &[S
         // A command that reads nothing closes it, which is no failure.
         let _ = stdin.write_all(input.as_bytes()).await;
     });
-    let output = tokio::time::timeout(Duration::from_secs(120), child.wait_with_output()).await;
-    let output = output.expect("weft ends in time").expect("weft can be waited for");
+    let output = tokio::time::timeout(TIME_MAX, child.wait_with_output()).await;
+    let output = output.expect("it ends in time").expect("it can be waited for");
     writing.await.expect("writing ends");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }

@@ -1,6 +1,7 @@
 //! Both stores of plugin state keep the same promises.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -60,7 +61,7 @@ fn increment(by: i64) -> Act {
     Act::Increment { by, lifetime: None }
 }
 
-const SHORT: Option<Duration> = Some(Duration::from_millis(30));
+const SHORT: Option<Duration> = Some(Duration::from_millis(500));
 
 #[tokio::test]
 async fn what_is_kept_is_found_until_it_is_deleted() {
@@ -180,4 +181,22 @@ async fn a_server_that_is_gone_is_unavailable() {
     drop(redis);
     let request = Request { plugin: "p".into(), key: "a".to_owned(), act: Act::Get, quota: 1 << 20 };
     assert!(matches!(store.perform(request).await, Err(Error::Unavailable(why)) if why.starts_with("Redis at ")));
+}
+
+#[tokio::test]
+async fn in_memory_it_is_as_late_as_somebody_says() {
+    let hands = Arc::new(AtomicU64::new(1_000));
+    let store = Store::in_memory(Arc::clone(&hands)).unwrap();
+    let ask = async |act| {
+        let request = Request { plugin: "p".into(), key: "a".to_owned(), act, quota: 1 << 20 };
+        store.perform(request).await.unwrap()
+    };
+    let seen = || Act::SetIfAbsent { value: value("seen"), lifetime: Some(Duration::from_secs(60)) };
+    assert_eq!(ask(seen()).await, Answer::Kept(true));
+    hands.fetch_add(59_999, Ordering::Relaxed);
+    assert_eq!(ask(seen()).await, Answer::Kept(false));
+    assert_eq!(ask(Act::Get).await, Answer::Value(Some(value("seen"))));
+    hands.fetch_add(1, Ordering::Relaxed);
+    assert_eq!(ask(Act::Get).await, Answer::Value(None));
+    assert_eq!(ask(seen()).await, Answer::Kept(true));
 }

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::reader::{Reader, Report};
 use super::source::{self, Node, Source, Table, Value};
-use super::{Admin, Config, Defaults, Delivery, Egress, Mistake, NamedPlugin, Overrides, PluginRef, Plugins, Queue};
+use super::{
+    Admin, Config, Defaults, Delivery, Egress, HTTP_TIMEOUT, Mistake, NamedPlugin, Overrides, PluginRef, Plugins, Queue,
+};
 use crate::admin::{Role, Token, TokenSecret};
 use crate::event::BodyForm;
 use crate::plugin::{Grant, HttpGrant};
@@ -24,8 +25,6 @@ const RATES: &str = "rates look like \"100/s\", \"90/min\" or \"1000/h\"";
 const BURSTS: RangeInclusive<u64> = 1..=1_000_000;
 const BREAKER_FAILURES: RangeInclusive<u64> = 1..=1_000_000_000;
 const MEBIBYTE: u64 = 1024 * 1024;
-/// Of one request of a plugin.
-const HTTP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Reads it all, and says what is wrong with it.
 pub(super) fn config(

@@ -83,6 +83,16 @@ impl Compiled {
         compiled.map_err(|error| Refusal::Invalid(in_words(&error)))
     }
 
+    /// What it exports.
+    pub(super) fn exports(&self, engine: &Engine) -> Vec<String> {
+        match self {
+            Compiled::Module(module) => module.exports().map(|export| export.name().to_owned()).collect(),
+            Compiled::Component(component) => {
+                component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect()
+            }
+        }
+    }
+
     /// The interfaces it imports; of a core module, the modules.
     pub(super) fn imports(&self, engine: &Engine) -> Vec<String> {
         match self {
@@ -122,20 +132,20 @@ impl Linkers {
     /// Gives it what it imports.
     pub(super) fn link(&self, compiled: &Compiled) -> Result<Guest, Refusal> {
         match compiled {
-            Compiled::Module(module) => self.link_module(module),
-            Compiled::Component(component) => self.link_component(component),
+            Compiled::Module(module) => self.link_module(module, compiled),
+            Compiled::Component(component) => self.link_component(component, compiled),
         }
     }
 
-    fn link_module(&self, module: &Module) -> Result<Guest, Refusal> {
+    fn link_module(&self, module: &Module, compiled: &Compiled) -> Result<Guest, Refusal> {
         if module.get_export(START).is_none() {
-            return Err(Refusal::NoStart(module.exports().map(|export| export.name().to_owned()).collect()));
+            return Err(Refusal::NoStart(compiled.exports(&self.engine)));
         }
         let linked = self.modules.instantiate_pre(module);
         Ok(Guest::Program(Program::Module(linked.map_err(|error| Refusal::Unfit(in_words(&error)))?)))
     }
 
-    fn link_component(&self, component: &Component) -> Result<Guest, Refusal> {
+    fn link_component(&self, component: &Component, compiled: &Compiled) -> Result<Guest, Refusal> {
         let exports = |name| component.get_export_index(None, name).is_some();
         let linked = || self.components.instantiate_pre(component);
         let guest = if exports(FILTER) {
@@ -143,8 +153,7 @@ impl Linkers {
         } else if exports(RUN) {
             linked().and_then(CommandPre::new).map(|pre| Guest::Program(Program::Command(pre)))
         } else {
-            let exports = component.component_type();
-            return Err(Refusal::NoFilter(exports.exports(&self.engine).map(|(name, _)| name.to_owned()).collect()));
+            return Err(Refusal::NoFilter(compiled.exports(&self.engine)));
         };
         guest.map_err(|error| Refusal::Unfit(in_words(&error)))
     }

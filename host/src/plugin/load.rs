@@ -1,5 +1,6 @@
 //! From a file's content to a plugin that can be called. A content that is none is refused with the reason.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::num::NonZeroU32;
@@ -17,7 +18,7 @@ use super::guest::{Compiled, Guest, Linkers};
 use super::shadow::Shadow;
 use super::stats::Stats;
 use super::status::{Refusal, is_name};
-use super::terms::Terms;
+use super::terms::{Kind, Terms};
 use super::text::clean;
 use super::{Config, Grant};
 
@@ -92,7 +93,10 @@ impl Content {
 /// What came of compiling, whether it is a plugin or not.
 #[derive(Default)]
 pub(super) struct Findings {
+    pub kind: Option<Kind>,
+    pub exports: Vec<String>,
     pub imports: Vec<String>,
+    pub asks: Vec<Grant>,
     pub about: About,
     pub compile: Duration,
 }
@@ -129,9 +133,13 @@ impl Loader {
         let compiled = self.compilers.install(|| Compiled::new(&self.engine, &content.bytes));
         findings.compile = began.elapsed();
         let compiled = compiled?;
+        findings.exports = compiled.exports(&self.engine);
         findings.imports = compiled.imports(&self.engine);
+        let asks: BTreeSet<Grant> = findings.imports.iter().filter_map(|import| grant_of(import)).collect();
+        findings.asks = asks.into_iter().collect();
         self.check_imports(name, &findings.imports)?;
         let guest = self.linkers.link(&compiled)?;
+        findings.kind = Some(guest.kind());
         let terms = Arc::new(Terms::new(name, &self.config, guest.kind()));
         let about = self.runtime.block_on(self.slots.register(&guest, &terms))?;
         findings.about = about.clone();
@@ -151,15 +159,13 @@ impl Loader {
     }
 
     fn check_imports(&self, name: &str, imports: &[String]) -> Result<(), Refusal> {
-        let grant =
-            |import: &String| GRANTED.iter().find(|(_, track)| import.starts_with(track)).map(|(grant, _)| *grant);
-        let is_granted = |import: &String| grant(import).is_some_and(|grant| self.config.grants(name, grant));
+        let is_granted = |import: &String| grant_of(import).is_some_and(|grant| self.config.grants(name, grant));
         let missing: Vec<_> =
             imports.iter().filter(|import| !is_offered(import) && !is_granted(import)).cloned().collect();
         if missing.is_empty() {
             return Ok(());
         }
-        let could_be = missing.iter().all(|import| grant(import).is_some());
+        let could_be = missing.iter().all(|import| grant_of(import).is_some());
         Err(if could_be { Refusal::NotGranted(missing) } else { Refusal::NotOffered(missing) })
     }
 }
@@ -178,6 +184,11 @@ fn compilers() -> wasmtime::Result<rayon::ThreadPool> {
             }
         });
     pool.build().map_err(wasmtime::Error::new)
+}
+
+/// What the operator has to grant for this import.
+fn grant_of(import: &str) -> Option<Grant> {
+    GRANTED.iter().find(|(_, track)| import.starts_with(track)).map(|(grant, _)| *grant)
 }
 
 fn is_offered(import: &str) -> bool {

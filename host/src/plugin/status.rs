@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use super::{About, BreakerState, Shadowed, Usage};
+use super::{About, BreakerState, Grant, Kind, Shadowed, Usage};
 
 const NAME_BYTES_MAX: usize = 64;
 /// What a component that is a plugin exports.
@@ -28,10 +28,16 @@ pub struct Status {
     pub state: State,
     /// What the file holds now, if that is no plugin and an earlier content is in use.
     pub rejected: Option<Rejected>,
+    /// What it is inside; `None` where that was not found out.
+    pub kind: Option<Kind>,
+    /// What it exports.
+    pub exports: Vec<String>,
     /// The interfaces it imports, which say what it may use.
     pub imports: Vec<String>,
     /// What it was granted, in words.
     pub grants: Vec<String>,
+    /// What of that the operator has to grant.
+    pub asks: Vec<Grant>,
     /// What it says about itself.
     pub about: About,
     /// How long compiling took; next to nothing if the result was in the cache.
@@ -56,8 +62,11 @@ impl Status {
             size: 0,
             state: State::Waiting,
             rejected: None,
+            kind: None,
+            exports: Vec::new(),
             imports: Vec::new(),
             grants: Vec::new(),
+            asks: Vec::new(),
             about: About::default(),
             compile: Duration::ZERO,
             since: SystemTime::now(),

@@ -31,13 +31,24 @@ pub(super) enum Access {
     Withheld,
 }
 
-/// What its standard input and output are.
+/// What a plugin's file is inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A component: nothing to read, and what it prints is for the log.
+pub enum Kind {
+    /// A component: its standard input is empty, and what it prints is for the log.
     Component,
-    /// A program: the delivery, and its answer.
+    /// A program: it reads the delivery and prints its answer.
     Program,
+}
+
+impl Kind {
+    /// Its name, as people read it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Component => "component",
+            Kind::Program => "program",
+        }
+    }
 }
 
 impl Terms {

@@ -194,7 +194,8 @@ impl Watcher {
         }
         let mut findings = Findings::default();
         let loaded = self.loader.load(name, &content, &mut findings);
-        (status.imports, status.about, status.compile) = (findings.imports, findings.about, findings.compile);
+        let Findings { kind, exports, imports, asks, about, compile } = findings;
+        status = Status { kind, exports, imports, asks, about, compile, ..status };
         match loaded {
             Ok(version) => self.shelf.take(Status { state: State::Ready, ..status }, version),
             Err(why) => self.shelf.refuse(status, why),

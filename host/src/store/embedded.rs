@@ -2,10 +2,12 @@
 //! commits it once.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use redb::backends::InMemoryBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
 
@@ -37,12 +39,31 @@ const VALUES: TableDefinition<'_, Key, Kept> = TableDefinition::new("values");
 const ENDS: TableDefinition<'_, End, ()> = TableDefinition::new("ends");
 const BYTES: TableDefinition<'_, &'static str, u64> = TableDefinition::new("bytes");
 
+/// What time it is.
+#[derive(Debug, Clone)]
+enum Clock {
+    /// As this machine has it.
+    Machine,
+    /// As somebody sets it.
+    Hands(Arc<AtomicU64>),
+}
+
+impl Clock {
+    fn now(&self) -> u64 {
+        match self {
+            Clock::Machine => unix_ms(SystemTime::now()),
+            Clock::Hands(hands) => hands.load(Ordering::Relaxed),
+        }
+    }
+}
+
 type Done = oneshot::Sender<Result<Answer, Error>>;
 
 /// The store.
 #[derive(Debug)]
 pub(super) struct Embedded {
     path: PathBuf,
+    clock: Clock,
     /// `None` once it is closed.
     open: RwLock<Option<Open>>,
 }
@@ -60,13 +81,29 @@ impl Embedded {
         let failed = |why: String| OpenError::File { path: path.display().to_string(), why };
         std::fs::create_dir_all(directory).map_err(|error| failed(error.to_string()))?;
         let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path);
-        let database = Arc::new(database.map_err(|error| failed(error.to_string()))?);
+        let database = database.map_err(|error| failed(error.to_string()))?;
+        Embedded::over(database, path, Clock::Machine)
+    }
+
+    pub(super) fn in_memory(hands: Arc<AtomicU64>) -> Result<Embedded, OpenError> {
+        let path = PathBuf::from("memory");
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(InMemoryBackend::new());
+        let failed =
+            |error: redb::DatabaseError| OpenError::File { path: path.display().to_string(), why: error.to_string() };
+        let database = database.map_err(failed)?;
+        Embedded::over(database, path, Clock::Hands(hands))
+    }
+
+    fn over(database: Database, path: PathBuf, clock: Clock) -> Result<Embedded, OpenError> {
+        let failed = |why: String| OpenError::File { path: path.display().to_string(), why };
+        let database = Arc::new(database);
         create_tables(&database).map_err(|error| failed(error.to_string()))?;
         let (acts, waiting) = mpsc::channel(BACKLOG);
-        let written = Arc::clone(&database);
-        let writer = std::thread::Builder::new().name("weft-state".to_owned()).spawn(move || write(&written, waiting));
-        let writer = writer.map_err(|error| failed(error.to_string()))?;
-        Ok(Embedded { path, open: RwLock::new(Some(Open { database, acts, writer })) })
+        let (written, time) = (Arc::clone(&database), clock.clone());
+        let thread = std::thread::Builder::new().name("weft-state".to_owned());
+        let writer =
+            thread.spawn(move || write(&written, &time, waiting)).map_err(|error| failed(error.to_string()))?;
+        Ok(Embedded { path, clock, open: RwLock::new(Some(Open { database, acts, writer })) })
     }
 
     /// The thread ends when nobody can send any more; the file is free again when it has ended.
@@ -97,7 +134,7 @@ impl Embedded {
         let kept = values.get((&*request.plugin, &*request.key))?;
         let value = kept.and_then(|kept| {
             let (end, value) = kept.value();
-            (end == 0 || end > now()).then(|| Bytes::copy_from_slice(value))
+            (end == 0 || end > self.clock.now()).then(|| Bytes::copy_from_slice(value))
         });
         Ok(Answer::Value(value))
     }
@@ -123,11 +160,11 @@ fn create_tables(database: &Database) -> Result<(), redb::Error> {
 }
 
 /// Until nobody can send any more.
-fn write(database: &Database, mut waiting: mpsc::Receiver<(Request, Done)>) {
+fn write(database: &Database, clock: &Clock, mut waiting: mpsc::Receiver<(Request, Done)>) {
     let mut gathered = Vec::with_capacity(BATCH_MAX);
     while waiting.blocking_recv_many(&mut gathered, BATCH_MAX) > 0 {
         let mut answers = Vec::with_capacity(gathered.len());
-        let written = batch(database, &gathered, &mut answers);
+        let written = batch(database, clock.now(), &gathered, &mut answers);
         for (at, (_, done)) in gathered.drain(..).enumerate() {
             let answer = match &written {
                 Ok(()) => answers[at].clone(),
@@ -141,12 +178,13 @@ fn write(database: &Database, mut waiting: mpsc::Receiver<(Request, Done)>) {
 
 fn batch(
     database: &Database,
+    now: u64,
     acts: &[(Request, Done)],
     answers: &mut Vec<Result<Answer, Error>>,
 ) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
-        let mut tables = Tables::open(&transaction)?;
+        let mut tables = Tables::open(&transaction, now)?;
         for (request, _) in acts {
             answers.push(tables.perform(request)?);
         }
@@ -169,12 +207,12 @@ struct Found {
 }
 
 impl<'t> Tables<'t> {
-    fn open(transaction: &'t WriteTransaction) -> Result<Tables<'t>, redb::Error> {
+    fn open(transaction: &'t WriteTransaction, now: u64) -> Result<Tables<'t>, redb::Error> {
         Ok(Tables {
             values: transaction.open_table(VALUES)?,
             ends: transaction.open_table(ENDS)?,
             bytes: transaction.open_table(BYTES)?,
-            now: now(),
+            now,
         })
     }
 
@@ -285,8 +323,4 @@ fn entry_bytes(key: &str) -> u64 {
 fn number(value: &[u8]) -> Option<i64> {
     let number: i64 = std::str::from_utf8(value).ok()?.parse().ok()?;
     (number.to_string().as_bytes() == value).then_some(number)
-}
-
-fn now() -> u64 {
-    unix_ms(SystemTime::now())
 }

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
@@ -11,12 +10,9 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::admin::dead_letters::Letter;
-use crate::config;
-use crate::event::{BodyForm, Notification};
+use crate::cli::desk::{Desk, Keep, Question, Terms};
+use crate::plugin::Decision;
 use crate::plugin::difference::changes;
-use crate::plugin::{Call, Config, Decision, Plugins, State};
-use crate::request::Draft;
-use crate::subscription::{Endpoint, Mode, OnError, PluginUse};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct DryRun {
@@ -29,6 +25,8 @@ pub(in crate::cli) struct DryRun {
     /// Its settings, a file of JSON [default: {}].
     #[arg(long, value_name = "FILE", requires = "dry_run")]
     settings: Option<PathBuf>,
+    #[command(flatten)]
+    terms: Terms,
     /// One JSON object per letter.
     #[arg(long, requires = "dry_run")]
     json: bool,
@@ -54,10 +52,10 @@ impl DryRun {
     }
 
     pub(super) async fn run(self, letters: Vec<Letter>) -> anyhow::Result<()> {
-        let (plugins, step) = self.load().await?;
+        let (desk, settings) = self.load().await?;
         let mut results = BTreeMap::new();
         for letter in &letters {
-            let shown = show(&plugins, &step, letter).await;
+            let shown = show(&desk, &settings, letter).await;
             *results.entry(shown.result).or_insert(0) += 1;
             if self.json {
                 println!("{}", serde_json::to_string(&shown)?);
@@ -71,7 +69,7 @@ impl DryRun {
         Ok(())
     }
 
-    async fn load(&self) -> anyhow::Result<(Plugins, PluginUse)> {
+    async fn load(&self) -> anyhow::Result<(Desk, String)> {
         let file = self.plugin.clone().expect("clap asks for it");
         let settings = match &self.settings {
             Some(file) => std::fs::read_to_string(file).with_context(|| format!("--settings {}", file.display()))?,
@@ -80,17 +78,11 @@ impl DryRun {
         if let Err(error) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&settings) {
             bail!("--settings: not a JSON object: {error}");
         }
-        let plugins = Plugins::load_file(Config::new(""), file.clone()).await?;
-        let status = plugins.list().into_iter().next().context("there is no plugin")?;
-        if let State::Refused(refusal) = &status.state {
-            bail!("{}: {refusal}", file.display());
-        }
-        let (on_error, mode) = (OnError::Retry, Mode::Live);
-        Ok((plugins, PluginUse { name: status.name, settings, settings_revision: 0, on_error, mode }))
+        Ok((Desk::load(&file, &self.terms, Keep::Code).await?, settings))
     }
 }
 
-async fn show(plugins: &Plugins, step: &PluginUse, letter: &Letter) -> Shown {
+async fn show(desk: &Desk, settings: &str, letter: &Letter) -> Shown {
     let shown = |result, why: String, changes| Shown {
         id: letter.id.clone(),
         subscription_id: letter.subscription_id.clone(),
@@ -98,13 +90,13 @@ async fn show(plugins: &Plugins, step: &PluginUse, letter: &Letter) -> Shown {
         why,
         changes,
     };
-    let Some((call, draft)) = original(letter) else {
+    let Some(question) = original(desk, settings, letter) else {
         return shown("unreadable", "the event is none; a replay would end there too".to_owned(), Vec::new());
     };
-    let (decision, _) = plugins.run(std::slice::from_ref(step), call, draft.clone()).await;
-    match decision {
+    let before = question.draft.clone();
+    match desk.watch(question).await.decision {
         Decision::Deliver { draft: after, .. } => {
-            let changes = changes(&draft, &after).iter().map(ToString::to_string).collect();
+            let changes = changes(&before, &after).iter().map(ToString::to_string).collect();
             shown("deliver", String::new(), changes)
         }
         Decision::Drop { reason, .. } => shown("drop", reason, Vec::new()),
@@ -117,21 +109,12 @@ async fn show(plugins: &Plugins, step: &PluginUse, letter: &Letter) -> Shown {
 }
 
 /// The delivery as a replay would begin it.
-fn original(letter: &Letter) -> Option<(Call, Draft)> {
+fn original(desk: &Desk, settings: &str, letter: &Letter) -> Option<Question> {
     let raw = Bytes::copy_from_slice(letter.event.as_ref()?.get().as_bytes());
-    let id = || letter.original_id.clone();
-    let notification = Notification::parse(raw, BodyForm::WithoutCallback, id).ok()?;
-    let endpoint = notification.callback_url.as_deref().and_then(|url| Endpoint::parse(url).ok());
-    let event = Arc::new(notification.event);
-    let draft = Draft::new(Arc::clone(&event), config::Delivery::default().body_bytes_max);
-    let call = Call {
-        event,
-        subscription_id: notification.subscription_id.unwrap_or_else(|| letter.subscription_id.clone()).into(),
-        destination: endpoint.map_or_else(|| "".into(), |endpoint| endpoint.destination),
-        entry: letter.original_id.parse().unwrap_or_default(),
-        replays: 1,
-        run: 0,
-        now: SystemTime::now(),
-    };
-    Some((call, draft))
+    let mut question = desk.question(raw, &letter.original_id, SystemTime::now()).ok()?;
+    if question.call.subscription_id.is_empty() {
+        question.call.subscription_id = letter.subscription_id.as_str().into();
+    }
+    question.call.replays = 1;
+    Some(Question { settings: settings.to_owned(), ..question })
 }

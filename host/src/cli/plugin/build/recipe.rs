@@ -1,0 +1,178 @@
+//! How plugins are built, a recipe for each language. Nothing here runs anything.
+
+/// How a project in one language becomes a plugin.
+pub(super) struct Recipe {
+    /// As people call it.
+    pub language: &'static str,
+    /// A project that has all of these is one of this language; the first recipe that fits counts.
+    pub files: &'static [&'static str],
+    /// Where its name stands.
+    pub name: NameIn,
+    pub needs: &'static [Need],
+    /// Where tools may be that belong to the project.
+    pub tools_in: &'static [&'static str],
+    pub variables: &'static [(&'static str, &'static str)],
+    pub steps: &'static [Step],
+    pub output: Output,
+    /// What may be missing if a step fails.
+    pub hint: &'static str,
+}
+
+/// Where a project's name stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NameIn {
+    CargoToml,
+    PackageJson,
+    GoMod,
+    Directory,
+}
+
+/// What must be installed.
+pub(super) enum Need {
+    Program { name: &'static str, install: &'static str },
+    RustTarget { target: &'static str, install: &'static str },
+}
+
+/// A command; `{NAME}` in it is the project's.
+pub(super) struct Step {
+    pub command: &'static [&'static str],
+    /// Left out if any of these is true.
+    pub unless: &'static [Have],
+}
+
+/// What may be there already.
+pub(super) enum Have {
+    File(&'static str),
+    NoFile(&'static str),
+    Program(&'static str),
+}
+
+/// Where the compiled plugin is when all steps are done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Output {
+    /// In the project, as `NAME.wasm`.
+    Written,
+    /// Where cargo says.
+    CargoArtifact,
+}
+
+const JCO: &str = "node_modules/.bin/jco";
+const NODE: Need = Need::Program { name: "npm", install: "Node.js 20 or newer with npm, from https://nodejs.org" };
+const NPM: &[Step] = &[
+    Step {
+        command: &["npm", "ci", "--no-audit", "--no-fund"],
+        unless: &[Have::File(JCO), Have::NoFile("package-lock.json")],
+    },
+    Step { command: &["npm", "install", "--no-audit", "--no-fund"], unless: &[Have::File(JCO)] },
+    Step { command: &["npm", "run", "build"], unless: &[] },
+];
+
+/// All there are.
+pub(super) const RECIPES: &[Recipe] = &[
+    Recipe {
+        language: "Rust",
+        files: &["Cargo.toml"],
+        name: NameIn::CargoToml,
+        needs: &[
+            Need::Program { name: "cargo", install: "Rust from https://rustup.rs" },
+            Need::RustTarget { target: "wasm32-wasip2", install: "rustup target add wasm32-wasip2" },
+        ],
+        tools_in: &[],
+        variables: &[],
+        steps: &[Step {
+            command: &[
+                "cargo",
+                "build",
+                "--release",
+                "--target",
+                "wasm32-wasip2",
+                "--message-format",
+                "json-render-diagnostics",
+            ],
+            unless: &[],
+        }],
+        output: Output::CargoArtifact,
+        hint: "it needs Rust from https://rustup.rs and `rustup target add wasm32-wasip2`",
+    },
+    Recipe {
+        language: "TypeScript",
+        files: &["package.json", "tsconfig.json"],
+        name: NameIn::PackageJson,
+        needs: &[NODE],
+        tools_in: &["node_modules/.bin"],
+        variables: &[],
+        steps: NPM,
+        output: Output::Written,
+        hint: "it needs Node.js 20 or newer; without node_modules everything is installed anew",
+    },
+    Recipe {
+        language: "JavaScript",
+        files: &["package.json"],
+        name: NameIn::PackageJson,
+        needs: &[NODE],
+        tools_in: &["node_modules/.bin"],
+        variables: &[],
+        steps: NPM,
+        output: Output::Written,
+        hint: "it needs Node.js 20 or newer; without node_modules everything is installed anew",
+    },
+    Recipe {
+        language: "Python",
+        files: &["app.py", "requirements.txt"],
+        name: NameIn::Directory,
+        needs: &[Need::Program {
+            name: "python3",
+            install: "Python 3.10 or newer (Debian: apt-get install python3-venv)",
+        }],
+        tools_in: &[".venv/bin"],
+        variables: &[],
+        steps: &[
+            Step {
+                command: &["python3", "-m", "venv", ".venv"],
+                unless: &[Have::Program("componentize-py"), Have::File(".venv/bin/pip")],
+            },
+            Step {
+                command: &[".venv/bin/pip", "install", "--quiet", "--requirement", "requirements.txt"],
+                unless: &[Have::Program("componentize-py")],
+            },
+            Step {
+                command: &[
+                    "componentize-py",
+                    "--wit-path",
+                    "wit",
+                    "--world",
+                    "described",
+                    "componentize",
+                    "app",
+                    "--output",
+                    "{NAME}.wasm",
+                ],
+                unless: &[],
+            },
+        ],
+        output: Output::Written,
+        hint: "it needs Python 3.10 or newer with venv (Debian: apt-get install python3-venv)",
+    },
+    Recipe {
+        language: "Go",
+        files: &["go.mod"],
+        name: NameIn::GoMod,
+        needs: &[Need::Program { name: "go", install: "Go 1.21 or newer, from https://go.dev/dl" }],
+        tools_in: &[],
+        variables: &[("GOOS", "wasip1"), ("GOARCH", "wasm")],
+        steps: &[Step { command: &["go", "build", "-trimpath", "-ldflags=-s", "-o", "{NAME}.wasm", "."], unless: &[] }],
+        output: Output::Written,
+        hint: "it needs Go 1.21 or newer, from https://go.dev/dl",
+    },
+    Recipe {
+        language: "C",
+        files: &["Makefile", "plugin.c"],
+        name: NameIn::Directory,
+        needs: &[Need::Program { name: "make", install: "Debian: apt-get install make" }],
+        tools_in: &[],
+        variables: &[],
+        steps: &[Step { command: &["make"], unless: &[] }],
+        output: Output::Written,
+        hint: "it needs a clang for WebAssembly; Debian: apt-get install clang-19 lld-19 libclang-rt-19-dev-wasm32 wasi-libc",
+    },
+];

@@ -1,0 +1,132 @@
+//! The projects that `weft plugin new` writes, a template for each language: the files of `examples/hello-LANGUAGE`, and what
+//! they need of the rest of the repository.
+
+/// A project in one language.
+pub(super) struct Template {
+    /// As `--lang` and the example have it.
+    pub language: &'static str,
+    /// Of the example; the plugin's own source first.
+    pub files: &'static [(&'static str, &'static str)],
+    pub contract: Contract,
+    /// What building leaves.
+    pub ignored: &'static str,
+    /// What must be installed.
+    pub needs: &'static str,
+}
+
+/// How a project knows the plugin contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Contract {
+    /// By the SDK for Rust, which it has a copy of.
+    RustSdk,
+    /// By a copy of the WIT file.
+    Wit,
+    /// It reads and prints JSON.
+    Json,
+}
+
+/// Files by their names in a directory of the repository.
+macro_rules! embedded {
+    ($directory:literal: $($file:literal),+ $(,)?) => {
+        &[$(($file, include_str!(concat!("../../../../../", $directory, "/", $file)))),+]
+    };
+}
+
+const WIT: &str = include_str!("../../../../../wit/plugin.wit");
+const SDK_WORKSPACE: &str = include_str!("../../../../../plugins/Cargo.toml");
+const SDK: &[(&str, &str)] = embedded!(
+    "plugins/sdk":
+    "Cargo.toml",
+    "src/about.rs",
+    "src/delivery.rs",
+    "src/http.rs",
+    "src/http/wasi.rs",
+    "src/json.rs",
+    "src/lib.rs",
+    "src/log.rs",
+    "src/settings.rs",
+    "src/state.rs",
+    "src/testing.rs",
+    "src/testing/body.rs",
+    "src/testing/double.rs",
+    "src/testing/http.rs",
+    "src/testing/kept.rs",
+    "src/testing/log.rs",
+    "src/testing/tests.rs",
+    "src/verdict.rs",
+);
+
+/// They judge the examples in all languages.
+pub(super) const FIXTURES: &[(&str, &str)] =
+    embedded!("examples/fixtures": "deliver.json", "drop.json", "large.json", "numbers.json", "text.json");
+/// For `weft plugin run`.
+pub(super) const EVENT: &str = include_str!("event.json");
+pub(super) const README: &str = include_str!("README.md");
+
+/// All there are.
+pub(super) const TEMPLATES: &[Template] = &[
+    Template {
+        language: "rust",
+        files: embedded!("examples/hello-rust": "src/lib.rs", "Cargo.toml", "Cargo.lock"),
+        contract: Contract::RustSdk,
+        ignored: "target/\n",
+        needs: "Rust from <https://rustup.rs> and `rustup target add wasm32-wasip2`",
+    },
+    Template {
+        language: "ts",
+        files: embedded!("examples/hello-ts": "plugin.ts", "package.json", "package-lock.json", "tsconfig.json"),
+        contract: Contract::Wit,
+        ignored: "node_modules/\ntypes/\n",
+        needs: "Node.js 20 or newer with npm",
+    },
+    Template {
+        language: "js",
+        files: embedded!("examples/hello-js": "plugin.js", "package.json", "package-lock.json"),
+        contract: Contract::Wit,
+        ignored: "node_modules/\n",
+        needs: "Node.js 20 or newer with npm",
+    },
+    Template {
+        language: "python",
+        files: embedded!("examples/hello-python": "app.py", "requirements.txt"),
+        contract: Contract::Wit,
+        ignored: ".venv/\n__pycache__/\nwit_world/\n",
+        needs: "Python 3.10 or newer (Debian: `apt-get install python3-venv`)",
+    },
+    Template {
+        language: "go",
+        files: embedded!("examples/hello-go": "main.go", "go.mod"),
+        contract: Contract::Json,
+        ignored: "",
+        needs: "Go 1.21 or newer",
+    },
+    Template {
+        language: "c",
+        files: embedded!("examples/hello-c": "plugin.c", "json.h", "Makefile"),
+        contract: Contract::Json,
+        ignored: "",
+        needs: "a clang for WebAssembly (Debian: `apt-get install make clang-19 lld-19 libclang-rt-19-dev-wasm32 wasi-libc`)",
+    },
+];
+
+impl Contract {
+    /// What has to be copied into a project.
+    pub(super) fn files(self) -> Vec<(String, String)> {
+        match self {
+            // As they lie in the repository, so that their paths to one another hold.
+            Contract::RustSdk => {
+                let sdk = SDK.iter().map(|(file, text)| (format!("vendor/plugins/sdk/{file}"), (*text).to_owned()));
+                let workspace = ("vendor/plugins/Cargo.toml".to_owned(), sdk_workspace());
+                sdk.chain([workspace, ("vendor/wit/plugin.wit".to_owned(), WIT.to_owned())]).collect()
+            }
+            Contract::Wit => vec![("wit/plugin.wit".to_owned(), WIT.to_owned())],
+            Contract::Json => Vec::new(),
+        }
+    }
+}
+
+/// The workspace of the first-party plugins without these.
+fn sdk_workspace() -> String {
+    let line = |line: &str| if line.starts_with("members = ") { "members = [\"sdk\"]" } else { line }.to_owned() + "\n";
+    SDK_WORKSPACE.lines().map(line).collect()
+}
