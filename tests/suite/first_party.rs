@@ -1,7 +1,7 @@
 //! The plugins that come with Weft, compiled and on live deliveries, as an operator configures them.
 
 use serde_json::Value;
-use tests::{Answer, until};
+use tests::{Answer, process, root, until};
 use weft::config::NamedPlugin;
 use weft::plugin::Grant;
 
@@ -117,4 +117,20 @@ async fn o_ran_notification_speaks_as_the_information_model_does() {
     let calls = "weft_plugin_calls_total{plugin=\"o-ran-notification\",result=\"deliver\"}";
     assert_eq!(host.metric(calls), 1.0, "it is not asked about what it does not accept");
     host.stop().await;
+}
+
+#[tokio::test]
+async fn each_does_what_its_fixtures_show() {
+    let plugins = std::fs::read_dir(root().join("plugins")).unwrap().map(|entry| entry.unwrap());
+    let mut judged = Vec::new();
+    for plugin in plugins.filter(|plugin| plugin.path().join("fixtures").exists()) {
+        let name = plugin.file_name().to_string_lossy().into_owned();
+        let file = root().join("target/plugins").join(format!("{name}.wasm")).display().to_string();
+        let fixtures = plugin.path().join("fixtures").display().to_string();
+        let ran = process::run(&["plugin", "test", &file, "--fixtures", &fixtures], "").await;
+        assert_eq!(ran.code, Some(0), "{name}: {}{}", ran.out, ran.err);
+        judged.push(name);
+    }
+    judged.sort();
+    assert_eq!(judged, ["dedupe", "match", "o-ran-notification", "redact", "template"]);
 }
