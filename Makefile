@@ -20,17 +20,19 @@ run: plugins
 
 # The tests mostly wait, for retries that are due and hosts that are gone: more of them at once than there are cores.
 # The build has all targets, so that it is of the same dependencies as the tests and nothing is compiled twice.
-test: setup-test lint plugins hellos
+test: setup-test lint plugins
 	cd plugins && cargo test -q
 	cargo build --workspace --all-targets
+	$(MAKE) hellos
 	RUST_TEST_THREADS=8 cargo test --workspace
 
 chaos: setup-test
 	cargo build --workspace --all-targets
 	WEFT_CHAOS_SECONDS=180 cargo test -p tests --test suite -- chaos --nocapture
 
-bench: setup-test hellos
+bench: setup-test
 	cargo build --release -p weft -p tests
+	$(MAKE) hellos WEFT=target/release/weft
 	target/release/bench
 
 plugins: setup-build
@@ -47,26 +49,22 @@ hello: setup-build
 	mkdir -p target/hello
 	cp plugins/target/wasm32-wasip2/release/hello_rust.wasm target/hello/hello-rust.wasm
 
-# The same in every other language.
+# The same in every other language, built by the program that was just built.
+WEFT = target/debug/weft
 LANGUAGES = ts js python go c
 hellos: hello setup-languages $(LANGUAGES:%=target/languages/hello-%.wasm)
 	cp target/hello/hello-rust.wasm target/languages
 
-languages: setup-test hellos
+languages: setup-test
+	cargo build --workspace --all-targets
+	$(MAKE) hellos
 	cargo test --workspace --test suite -- languages --nocapture
 
 .SECONDEXPANSION:
 target/languages/hello-%.wasm: wit/plugin.wit $$(filter-out %.wasm %.md %/node_modules %/types %/wit %/__pycache__,$$(wildcard examples/hello-$$*/*))
-	cd examples/hello-$* && $(BUILD_$*)
+	PATH="$(CURDIR)/target/tools/bin:$$PATH" $(WEFT) plugin build examples/hello-$*
 	mkdir -p target/languages
 	cp examples/hello-$*/hello-$*.wasm $@
-
-$(LANGUAGES:%=target/languages/hello-%.wasm): export PATH := $(CURDIR)/target/tools/bin:$(PATH)
-BUILD_ts = npm run -s build
-BUILD_js = npm run -s build
-BUILD_python = componentize-py --wit-path wit --world described componentize app --output hello-python.wasm
-BUILD_go = GOOS=wasip1 GOARCH=wasm go build -trimpath -ldflags=-s -o hello-go.wasm .
-BUILD_c = $(MAKE) -s
 
 lint: setup-build
 	cargo fmt --all --check
