@@ -61,7 +61,7 @@ enum Command {
     /// Look after dead letters.
     #[command(subcommand)]
     Dlq(dlq::Dlq),
-    /// Look after plugins.
+    /// Write, build, test and measure plugins, and list those of a daemon.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
 }

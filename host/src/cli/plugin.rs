@@ -12,8 +12,8 @@ mod source;
 mod test;
 mod tree;
 
-/// From nothing to a plugin in a daemon: `new` writes a project, `build` compiles it, `test` judges it by its fixtures,
-/// `run` shows what it does with one event. Then copy the .wasm file into the daemon's plugins.dir.
+/// What people do with plugins, from nothing to one in a daemon: `new` writes a project, `build` compiles it, `test` judges it by its
+/// fixtures, `run` shows what it does with one event.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Plugin {
     /// Begin a plugin: a project that builds and passes its own tests.
