@@ -75,12 +75,20 @@ pub struct Queue {
     pub group: String,
     /// How many sets of these keys there are; each has its number in the braces.
     pub shards: u16,
-    /// Entries that a host left pending are claimed after this.
+    /// How often a host says that it lives.
+    pub heartbeat: Duration,
+    /// One that did not for so long is dead, and what it had in hand is claimed.
+    pub dead_after: Duration,
+    /// Entries that nobody says are in hand are claimed after this.
     pub claim_idle: Duration,
     /// An entry claimed more often is given up as poison.
     pub max_claims: u32,
     /// What another program's consumer left pending longer ago is given up as stale.
     pub adopt_older_than: Duration,
+    /// How long events are kept that every group has acknowledged; for ever, as far as Weft is concerned, if not given.
+    pub retention: Option<Duration>,
+    /// The same for replays.
+    pub deliveries_retention: Duration,
 }
 
 /// How deliveries are made: the six settings of the Go workers by their names, and ours.
@@ -319,9 +327,13 @@ impl Default for Queue {
             dead_letters: "o2ims:dlq".to_owned(),
             group: "webhook-workers".to_owned(),
             shards: 1,
+            heartbeat: Duration::from_secs(1),
+            dead_after: Duration::from_secs(5),
             claim_idle: Duration::from_secs(60),
             max_claims: 5,
             adopt_older_than: Duration::from_secs(24 * 60 * 60),
+            retention: None,
+            deliveries_retention: Duration::from_secs(60 * 60),
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::health::{Health, Part};
 use crate::host::{self, Limits, Parts};
 use crate::plugin::{self, Plugins};
 use crate::queue::embedded::Embedded;
-use crate::queue::redis::{Claiming, Keys, Redis};
+use crate::queue::redis::{Claiming, Keys, Redis, Retention};
 use crate::queue::sharded::Sharded;
 use crate::queue::{self, Queue};
 use crate::request::HeaderLimits;
@@ -95,7 +95,8 @@ impl Daemon {
             worker_count: delivery.worker_count,
             in_flight: delivery.in_flight,
             drain_timeout: delivery.drain_timeout,
-            claim_every: (config.queue.claim_idle / 4).clamp(Duration::from_millis(100), Duration::from_secs(15)),
+            claim_every: (config.queue.claim_idle / 4).clamp(Duration::from_millis(100), Duration::from_secs(1)),
+            beat_every: config.queue.heartbeat,
             body: delivery.body,
             body_bytes_max: delivery.body_bytes_max,
         };
@@ -216,7 +217,7 @@ pub(crate) fn turns(directory: &Directory, delivery: &config::Delivery) -> Optio
 
 fn open_queue(config: &config::Queue, turns: Option<Turns>) -> Result<Arc<dyn Queue>, queue::Error> {
     if let Some(directory) = config.url.strip_prefix("embedded:") {
-        let embedded = Embedded::open(&PathBuf::from(directory), config.claim_idle)?;
+        let embedded = Embedded::open(&PathBuf::from(directory), config.claim_idle, config.max_claims)?;
         return Ok(match turns {
             Some(turns) => Arc::new(embedded.with_turns(turns)),
             None => Arc::new(embedded),
@@ -229,11 +230,16 @@ fn open_queue(config: &config::Queue, turns: Option<Turns>) -> Result<Arc<dyn Qu
         dead_letters: config.dead_letters.clone(),
         group: config.group.clone(),
     };
-    let claiming =
-        Claiming { idle: config.claim_idle, claims_max: config.max_claims, adopt_older_than: config.adopt_older_than };
+    let claiming = Claiming {
+        dead_after: config.dead_after,
+        idle: config.claim_idle,
+        claims_max: config.max_claims,
+        adopt_older_than: config.adopt_older_than,
+    };
+    let retention = Retention { events: config.retention, deliveries: config.deliveries_retention };
     let address = config.address().map_err(|error| queue::Error::BadUrl(error.to_string()))?;
     let open = |keys: Keys| -> Arc<dyn Queue> {
-        let redis = Redis::at(address.clone(), config.waits, keys, claiming);
+        let redis = Redis::at(address.clone(), config.waits, keys, claiming).with_retention(retention);
         match &turns {
             Some(turns) => Arc::new(redis.with_turns(Arc::clone(turns))),
             None => Arc::new(redis),

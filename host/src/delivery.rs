@@ -84,8 +84,8 @@ impl Delivery {
     /// Reads an entry.
     pub fn decode(entry: &Entry, context: &Context<'_>) -> Result<Delivery, Undeliverable> {
         let envelope = Envelope::open(entry, context.now)?;
-        if let Some(reason) = entry.condemned {
-            return Err(envelope.dead(reason, condemned_error(reason), context.now));
+        if let Some(condemned) = &entry.condemned {
+            return Err(envelope.dead(condemned.reason, condemned.why.clone(), context.now));
         }
         if envelope.event.len() > context.body_bytes_max {
             let error =
@@ -187,7 +187,7 @@ impl Delivery {
             reason,
             attempts: self.attempt.get() - u32::from(!tried),
             last_status: result.and_then(AttemptResult::status).map(|status| status.as_u16()),
-            last_error: result.map_or_else(|| Some(condemned_error(reason)), AttemptResult::error).unwrap_or_default(),
+            last_error: result.map_or_else(|| Some(untried_error(reason)), AttemptResult::error).unwrap_or_default(),
             first_seen: self.trail.first_seen,
             replays: self.trail.replays,
             died_before: self.trail.died_before.clone(),
@@ -281,10 +281,8 @@ impl Envelope {
     }
 }
 
-fn condemned_error(reason: DeadReason) -> String {
+fn untried_error(reason: DeadReason) -> String {
     match reason {
-        DeadReason::Poison => "claimed more than queue.max_claims times without being settled".to_owned(),
-        DeadReason::Stale => "pending for longer than queue.adopt_older_than when it was adopted".to_owned(),
         DeadReason::Disabled => "the subscription is disabled: it failed for longer than disable_after".to_owned(),
         other => other.to_string(),
     }

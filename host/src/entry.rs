@@ -108,7 +108,16 @@ pub struct Entry {
     /// What it holds.
     pub content: Content,
     /// Set when the queue itself found that it must not be tried: claimed too often, or adopted too old.
-    pub condemned: Option<DeadReason>,
+    pub condemned: Option<Condemned>,
+}
+
+/// Why the queue itself found that an entry must not be tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condemned {
+    /// Poison or stale.
+    pub reason: DeadReason,
+    /// For people.
+    pub why: String,
 }
 
 impl Entry {

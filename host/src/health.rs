@@ -13,6 +13,8 @@ pub enum Part {
     Schedule,
     /// Recording outcomes.
     Settle,
+    /// Telling the other hosts that this one lives.
+    Heartbeat,
     /// Asking the store how it is.
     Store,
     /// Plugins that the chains name are still being compiled.
@@ -29,6 +31,7 @@ impl Part {
             Part::Receive => "receive",
             Part::Schedule => "schedule",
             Part::Settle => "settle",
+            Part::Heartbeat => "heartbeat",
             Part::Store => "store",
             Part::Plugins => "plugins",
             Part::Lifecycle => "lifecycle",

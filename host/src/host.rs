@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -14,15 +15,21 @@ use crate::event::BodyForm;
 use crate::gate::Gate;
 use crate::health::{Health, Part};
 use crate::plugin::Plugins;
-use crate::queue::{Queue, Shard};
+use crate::queue::{self, Depth, Queue, Shard};
 use crate::scheduler;
 use crate::sender::Post;
 use crate::settler::Settler;
 use crate::telemetry::Telemetry;
 use crate::worker::{self, Worker};
+use heart::Heart;
+
+mod heart;
 
 /// How often the queue's depth is looked up for the metrics, and the store asked how it is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A store that does not answer for so long is in the way.
+const STALL: Duration = Duration::from_secs(2);
 
 /// How long the last outcomes may take to be recorded.
 const LAST_SETTLE: Duration = Duration::from_secs(5);
@@ -47,6 +54,8 @@ pub(crate) struct Limits {
     pub(crate) drain_timeout: Duration,
     /// Between two looks for what dead hosts left pending.
     pub(crate) claim_every: Duration,
+    /// Between two times that this host says that it lives.
+    pub(crate) beat_every: Duration,
     pub(crate) body: BodyForm,
     pub(crate) body_bytes_max: usize,
 }
@@ -73,6 +82,7 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
         body: limits.body,
         body_bytes_max: limits.body_bytes_max,
         in_hand: TaskTracker::new(),
+        stop: stop.clone(),
         abandon: CancellationToken::new(),
     });
 
@@ -96,6 +106,7 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
     let observing = observe(Arc::clone(&worker), stop.clone());
     loops.spawn(abandon().run_until_cancelled_owned(observing));
     let settling: Vec<_> = settlers.into_iter().map(|settler| tokio::spawn(settler.run())).collect();
+    let hearts: Vec<_> = shards.iter().map(|shard| Heart::start(shard, &health, limits.beat_every)).collect();
 
     shutdown.await;
     health.stopping();
@@ -117,6 +128,11 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
     }
     // The last inbox goes with the worker, and with it the settler's reason to wait.
     drop(worker);
+    settle_and_leave(settling, hearts).await;
+}
+
+/// Has the last outcomes recorded, and leaves the queue.
+async fn settle_and_leave(settling: Vec<JoinHandle<()>>, hearts: Vec<Heart>) {
     let settled = async {
         for settling in settling {
             let _ = settling.await;
@@ -124,7 +140,24 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
     };
     if tokio::time::timeout(LAST_SETTLE, settled).await.is_err() {
         tracing::warn!("the queue did not take the last outcomes; those deliveries come again");
+        hearts.into_iter().for_each(Heart::stop);
+    } else {
+        let leaving: Vec<_> = hearts.into_iter().map(|heart| tokio::spawn(heart.leave(LAST_SETTLE))).collect();
+        for leaving in leaving {
+            let _ = leaving.await;
+        }
     }
+}
+
+async fn look(worker: &Worker) -> Result<Depth, queue::Error> {
+    let lost = worker.queue().tidy().await?;
+    if worker.telemetry.lost(lost) {
+        tracing::warn!(
+            lost,
+            "events were trimmed before any host received them: raise the producers' MAXLEN, or add hosts"
+        );
+    }
+    worker.queue().depth().await
 }
 
 /// Keeps the gauges and the store's health up to date.
@@ -133,9 +166,16 @@ async fn observe(worker: Arc<Worker>, stop: CancellationToken) {
     loop {
         let plugins = &worker.plugins;
         worker.telemetry.plugins(&plugins.list(), plugins.loads(), &plugins.shadows());
-        let depth = worker.queue().depth().await;
-        worker.health().note(Part::Store, &depth);
-        if let Ok(depth) = depth {
+        // Asked again later; nothing is lost with the question.
+        let depth = tokio::time::timeout(STALL, look(&worker)).await;
+        match &depth {
+            Ok(depth) => worker.health().note(Part::Store, depth),
+            Err(_) => {
+                let stalled = format!("the queue's store has not answered for {} s", STALL.as_secs());
+                worker.health().note::<(), _>(Part::Store, &Err(stalled));
+            }
+        }
+        if let Ok(Ok(depth)) = depth {
             worker.telemetry.depth(&depth);
             if !started {
                 worker.health().started();

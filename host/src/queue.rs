@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::entry::{DeadLetter, Entry, EntryId, Settlement};
+use crate::entry::{DeadLetter, Entry, EntryId, Handle, Settlement};
 use crate::outcome::DeadReason;
 
 pub mod embedded;
@@ -19,7 +19,8 @@ pub mod sharded;
 /// Where deliveries wait.
 ///
 /// An entry is *pending* from when [`receive`](Queue::receive), [`take_due`](Queue::take_due) or
-/// [`claim`](Queue::claim) handed it out until it is settled. What is not settled comes again.
+/// [`claim`](Queue::claim) handed it out until it is settled. What is not settled or given back comes again when the host
+/// that has it is gone, and not as long as that host says that it lives.
 #[async_trait]
 pub trait Queue: Send + Sync + 'static {
     /// Appends events, each the JSON of one event; returns their ids in order once they are stored.
@@ -29,11 +30,26 @@ pub trait Queue: Send + Sync + 'static {
     /// first. The future must be driven to its end: what it was about to return would else stay pending until claimed.
     async fn receive(&self, worker: usize, max: NonZeroUsize, wait: Duration) -> Result<Vec<Entry>, Error>;
 
-    /// Hands out up to `max` scheduled deliveries that are due. They are due again after the lease, if not settled.
+    /// Hands out up to `max` scheduled deliveries that are due. They are due again after the lease, if they are not settled and
+    /// nobody says that they are in hand.
     async fn take_due(&self, max: NonZeroUsize) -> Result<Due, Error>;
 
     /// Hands out up to `max` entries that a host which is gone left pending.
     async fn claim(&self, max: NonZeroUsize) -> Result<Vec<Entry>, Error>;
+
+    /// Says that this host lives, and still has in hand what it was handed and did not settle. To be called every now and
+    /// then, as long as that is so: from the start until all that was in hand is settled.
+    async fn beat(&self) -> Result<(), Error>;
+
+    /// Gives back what was handed out and not begun: others have it at once.
+    async fn give_back(&self, handles: &[Handle]) -> Result<(), Error>;
+
+    /// The last thing a host does that ends in good order: whatever it still has others have at once.
+    async fn leave(&self) -> Result<(), Error>;
+
+    /// Lets go of what is done and old enough, and answers how many events so far were lost before anybody received them,
+    /// because somebody else trimmed them.
+    async fn tidy(&self) -> Result<u64, Error>;
 
     /// Makes parked deliveries due at once, before all others: of each subscription up to so many, oldest first. Answers
     /// how many that were.

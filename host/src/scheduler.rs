@@ -22,6 +22,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const FOUND_MAX: NonZeroUsize = NonZeroUsize::new(1000).expect("it is more than none");
 /// Parked deliveries that are brought back in one step.
 const BROUGHT_BACK_MAX: usize = 512;
+/// How long an attempt of one that is suspect may well take.
+const SUSPECT_TIME: Duration = Duration::from_millis(50);
 /// How long what ends at the same time may gather, so that parked deliveries are not brought back one by one.
 const GATHER: Duration = Duration::from_millis(1);
 
@@ -130,7 +132,12 @@ pub(crate) async fn claim(
         if !entries.is_empty() {
             tracing::warn!(entries = entries.len(), "claimed what another consumer left pending");
         }
-        let pause = if entries.len() == asked { Duration::ZERO } else { every };
+        let pause = match entries.len() {
+            0 => every,
+            some if some == asked => Duration::ZERO,
+            // What may have killed hosts comes one by one, so the next waits for this one.
+            _ => every.min(SUSPECT_TIME),
+        };
         worker.take_on(entries, free).await;
         tokio::select! {
             biased;

@@ -83,6 +83,7 @@ pub struct Telemetry {
     pending: IntGauge,
     scheduled: IntGauge,
     dead_letters: IntGauge,
+    lost: IntGauge,
     of_plugins: OfPlugins,
 }
 
@@ -190,6 +191,10 @@ impl Telemetry {
             pending: make.gauge("weft_queue_pending", "Entries handed out and not settled, on all hosts."),
             scheduled: make.gauge("weft_queue_scheduled", "Deliveries in the retry schedule."),
             dead_letters: make.gauge("weft_dead_letters", "Dead letters that are kept."),
+            lost: make.gauge(
+                "weft_queue_lost",
+                "Events that somebody trimmed off the stream before any host received them: they are lost.",
+            ),
             of_plugins: OfPlugins::new(&make, fine),
             watchers: broadcast::Sender::new(WATCH_BACKLOG),
             subscription_labels_max,
@@ -216,6 +221,14 @@ impl Telemetry {
         set(&self.waits.parked_now, depth.parked);
         set(&self.waits.in_line, depth.in_line);
         set(&self.dead_letters, depth.dead);
+    }
+
+    /// Sets how many events were lost so far; says whether that is more than before.
+    pub(crate) fn lost(&self, total: u64) -> bool {
+        let total = i64::try_from(total).unwrap_or(i64::MAX);
+        let before = self.lost.get();
+        self.lost.set(total);
+        total > before
     }
 
     /// Sets what is told about the plugins there are.

@@ -13,7 +13,7 @@ use crate::backoff::Backoff;
 use crate::delivery::{Context, Delivery};
 use crate::directory::Directory;
 use crate::endpoints::Endpoints;
-use crate::entry::{Entry, Record, Settlement};
+use crate::entry::{Entry, Handle, Record, Settlement};
 use crate::event::BodyForm;
 use crate::gate::{Gate, Refusal};
 use crate::health::{Health, Part};
@@ -46,6 +46,8 @@ pub(crate) struct Worker {
     pub(crate) body_bytes_max: usize,
     /// Every delivery in hand.
     pub(crate) in_hand: TaskTracker,
+    /// Nothing more is begun from when this is cancelled.
+    pub(crate) stop: CancellationToken,
     /// Ends deliveries in hand that outlast the drain; their entries come again.
     pub(crate) abandon: CancellationToken,
 }
@@ -93,11 +95,19 @@ impl Worker {
         &self.health
     }
 
-    /// Handles entries, each in its slot.
+    /// Handles entries, each in its slot. What has not begun when the host is told to stop is given back.
     pub(crate) async fn take_on(self: &Arc<Self>, entries: Vec<Entry>, mut free: Free) {
-        for entry in entries {
-            // Redis counts each of the two streams by itself, so there may be more entries than slots were free.
-            let slot = free.one().await;
+        let mut entries = entries.into_iter();
+        while let Some(entry) = entries.next() {
+            // Redis counts each of the two streams by itself, so there may be more entries than slots were free. Both branches
+            // only wait; dropping either loses nothing.
+            let slot = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => {
+                    return self.give_back(std::iter::once(entry).chain(entries).collect()).await;
+                }
+                slot = free.one() => slot,
+            };
             let worker = Arc::clone(self);
             self.in_hand.spawn(async move {
                 // Abandoned half-way, the entry was not settled and comes again.
@@ -107,6 +117,15 @@ impl Worker {
                     () = worker.abandon.cancelled() => {}
                 }
             });
+        }
+    }
+
+    async fn give_back(&self, entries: Vec<Entry>) {
+        let handles: Vec<Handle> = entries.iter().map(|entry| entry.handle).collect();
+        tracing::info!(entries = handles.len(), "stopping: given back what had not begun");
+        // Those of a host that is gone come again anyway, only later.
+        if let Err(error) = self.queue.give_back(&handles).await {
+            tracing::warn!(%error, "could not give back what had not begun");
         }
     }
 

@@ -134,7 +134,7 @@ async fn drain_redis(receiver: &Receiver, events: &[String], plugin: Option<(&Pa
 async fn drain_embedded(receiver: &Receiver) -> Result<Drain> {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("queue");
-    let queue = Embedded::open(&path, Duration::from_secs(60))?;
+    let queue = Embedded::open(&path, Duration::from_secs(60), 5)?;
     let events: Vec<Bytes> = events(receiver).into_iter().map(Bytes::from).collect();
     for batch in events.chunks(1000) {
         queue.publish(batch).await?;

@@ -155,6 +155,11 @@ impl WeftProcess {
     /// Sends SIGTERM and waits for its end; its exit code.
     pub async fn terminate(&mut self) -> Option<i32> {
         self.signal("TERM").await;
+        self.ended().await
+    }
+
+    /// Waits for its end; its exit code.
+    pub async fn ended(&mut self) -> Option<i32> {
         let ended = tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await;
         ended.expect("it ends in time").expect("it can be waited for").code()
     }

@@ -56,6 +56,7 @@ fn the_examples_commented_keys_are_keys() {
     assert!(subscription.ordering.is_some());
     assert_eq!((config.admin.tokens.len(), config.plugins.named.len()), (1, 1));
     assert!(config.delivery.hmac_secret.is_some() && config.plugins.cache_dir.is_some());
+    assert!(config.queue.retention.is_some());
 }
 
 #[test]
@@ -85,7 +86,8 @@ fn what_cannot_be_is_refused() {
         ("[delivery]\nmax_retries = -1", "a whole number"),
         ("[delivery]\ntimeout = 10", "durations are texts"),
         ("[delivery]\ntimeout = \"0s\"", "longer than nothing"),
-        ("[delivery]\ntimeout = \"2m\"", "set claim_idle to 2m 5s or more"),
+        ("[queue]\ndead_after = \"2s\"", "set it to 3s or more"),
+        ("[queue]\nheartbeat = \"30s\"", "set it to 1m 30s or more"),
         ("[delivery]\nbody_bytes_max = \"1 elephant\"", "sizes look like"),
         ("[delivery]\nbody = \"xml\"", "seed, verbatim"),
         ("[delivery]\nhmac_secret = \"\"", "empty"),

@@ -58,7 +58,7 @@ impl Store {
             Store::Redis(server) => Arc::new(redis(server, Keys::default())),
             Store::Sharded(server) => sharded(|keys| Arc::new(redis(server, keys))),
             Store::Memory(memory) => Arc::new(memory.clone()),
-            Store::Embedded(directory) => Arc::new(Embedded::open(&self.path_of(directory), IDLE).unwrap()),
+            Store::Embedded(directory) => Arc::new(Embedded::open(&self.path_of(directory), IDLE, 5).unwrap()),
         }
     }
 
@@ -74,7 +74,7 @@ impl Store {
             Store::Sharded(server) => sharded(|keys| Arc::new(redis(server, keys).with_turns(Arc::clone(&turns)))),
             Store::Memory(memory) => Arc::new(memory.clone().with_turns(turns)),
             Store::Embedded(directory) => {
-                Arc::new(Embedded::open(&self.path_of(directory), IDLE).unwrap().with_turns(turns))
+                Arc::new(Embedded::open(&self.path_of(directory), IDLE, 5).unwrap().with_turns(turns))
             }
         }
     }
@@ -85,7 +85,7 @@ impl Store {
 }
 
 fn redis(server: &RedisServer, keys: Keys) -> Redis {
-    let claiming = Claiming { idle: IDLE, ..Claiming::default() };
+    let claiming = Claiming { dead_after: 3 * IDLE, idle: IDLE, ..Claiming::default() };
     Redis::new(&server.url(), keys, claiming).unwrap()
 }
 
@@ -135,6 +135,8 @@ on_each! {
     the_schedule_says_when_the_next_one_is_due
     a_due_delivery_that_is_not_settled_is_due_again
     settling_with_an_old_lease_changes_nothing
+    what_a_living_host_has_in_hand_is_its_own
+    what_is_given_back_comes_at_once
     settling_twice_changes_nothing
     a_batch_settles_each_entry_in_its_own_way
     a_dead_letter_keeps_all_it_is_told
@@ -380,6 +382,61 @@ async fn settling_with_an_old_lease_changes_nothing(store: Store) {
     assert!(all_dead(&*queue).await.is_empty(), "somebody else has it now");
     queue.settle(&[done(second.handle)]).await.unwrap();
     assert_eq!(queue.depth().await.unwrap().scheduled, 0);
+}
+
+/// As a host does that works on what it has for longer than others wait.
+async fn work_for(queue: &dyn Queue, long: Duration) {
+    let began = Instant::now();
+    while began.elapsed() < long {
+        queue.beat().await.unwrap();
+        tokio::time::sleep(IDLE / 10).await;
+    }
+}
+
+async fn what_a_living_host_has_in_hand_is_its_own(store: Store) {
+    // Clones of the queue in memory are not told apart.
+    if matches!(store, Store::Memory(_)) {
+        return;
+    }
+    let queue = store.open();
+    let entries = in_hand(&*queue, 2).await;
+    queue.settle(&[scheduled(entries[0].handle, Duration::ZERO, "x")]).await.unwrap();
+    let leased = due(&*queue).await;
+    let other = if let Store::Redis(_) = store { store.open() } else { Arc::clone(&queue) };
+    let began = Instant::now();
+    while began.elapsed() < 4 * IDLE {
+        work_for(&*queue, IDLE / 5).await;
+        other.beat().await.unwrap();
+        assert!(other.claim(count(10)).await.unwrap().is_empty(), "it is robbed");
+        assert!(other.take_due(count(10)).await.unwrap().entries.is_empty(), "it is robbed");
+    }
+    queue.settle(&[done(entries[1].handle), done(leased.handle)]).await.unwrap();
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.pending, depth.scheduled), (0, 0));
+}
+
+async fn what_is_given_back_comes_at_once(store: Store) {
+    let queue = store.open();
+    let entries = in_hand(&*queue, 3).await;
+    queue.settle(&[scheduled(entries[0].handle, Duration::ZERO, "x")]).await.unwrap();
+    let leased = due(&*queue).await;
+    queue.give_back(&[entries[1].handle, leased.handle]).await.unwrap();
+    assert_eq!(due(&*queue).await.content, leased.content);
+    // The embedded queue serves one host: what it gives back comes when it is opened again.
+    if !matches!(store, Store::Embedded(_)) {
+        let back = eventually("it comes again", || async {
+            let mut received = queue.receive(0, count(10), Duration::from_millis(10)).await.unwrap();
+            received.extend(queue.claim(count(10)).await.unwrap());
+            received.into_iter().find(|entry| entry.handle == entries[1].handle)
+        });
+        let back = back.await;
+        queue.settle(&[done(back.handle)]).await.unwrap();
+    }
+    queue.leave().await.unwrap();
+    drop(queue);
+    let queue = store.open();
+    let left = left_behind(&*queue).await;
+    assert!(entries[1..].iter().any(|entry| entry.handle == left.handle), "{left:?}");
 }
 
 async fn settling_twice_changes_nothing(store: Store) {

@@ -1,13 +1,11 @@
 //! What is wrong with values that are each good by themselves.
 
-use std::time::Duration;
-
 use super::{Config, Mistake, Overrides};
 use crate::link::hash_tag;
 use crate::secret::Scheme;
 
-/// What an attempt may take beside the POST itself: its plugins, and recording its outcome.
-const BESIDE_THE_POST: Duration = Duration::from_secs(5);
+/// So many heartbeats may be late before a host is taken for dead.
+const BEATS_IN_TIME: u32 = 3;
 
 pub(super) fn all(config: &Config) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
@@ -16,6 +14,7 @@ pub(super) fn all(config: &Config) -> Vec<Mistake> {
     };
     queue_url(config, &mut wrong);
     keys(config, &mut wrong);
+    liveness(config, &mut wrong);
     let none = Overrides::default();
     let subscriptions = config.subscriptions.iter().map(|(id, over)| (format!("subscriptions.{id:?}"), over));
     for (path, over) in [("delivery".to_owned(), &none)].into_iter().chain(subscriptions) {
@@ -109,19 +108,25 @@ fn keys(config: &Config, wrong: &mut impl FnMut(&str, String)) {
     }
 }
 
+fn liveness(config: &Config, wrong: &mut impl FnMut(&str, String)) {
+    let queue = &config.queue;
+    let least = queue.heartbeat * BEATS_IN_TIME;
+    for (path, value) in [("queue.dead_after", queue.dead_after), ("queue.claim_idle", queue.claim_idle)] {
+        if value < least {
+            let show = humantime::format_duration;
+            let what = format!(
+                "{} with queue.heartbeat {}: living hosts would lose what they have in hand; set it to {} or more",
+                show(value),
+                show(queue.heartbeat),
+                show(least)
+            );
+            wrong(path, what);
+        }
+    }
+}
+
 fn times(config: &Config, path: &str, over: &Overrides, wrong: &mut impl FnMut(&str, String)) {
     let delivery = &config.delivery;
-    let timeout = over.timeout.unwrap_or(delivery.timeout);
-    if config.queue.claim_idle < timeout + BESIDE_THE_POST {
-        let show = humantime::format_duration;
-        let least = show(timeout + BESIDE_THE_POST);
-        let what = format!(
-            "{} with queue.claim_idle {}: other hosts would claim what this one still works on; set claim_idle to {least} or more",
-            show(timeout),
-            show(config.queue.claim_idle)
-        );
-        wrong(&format!("{path}.timeout"), what);
-    }
     if over.max_backoff.unwrap_or(delivery.max_backoff) < over.retry_backoff.unwrap_or(delivery.retry_backoff) {
         wrong(&format!("{path}.max_backoff"), "is shorter than retry_backoff".to_owned());
     }

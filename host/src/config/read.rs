@@ -89,9 +89,13 @@ impl Queue {
         reader.text("dead_letters", &mut self.dead_letters);
         reader.text("group", &mut self.group);
         set(&mut self.shards, reader.count("shards", 1..=1024));
+        set(&mut self.heartbeat, reader.duration("heartbeat"));
+        set(&mut self.dead_after, reader.duration("dead_after"));
         set(&mut self.claim_idle, reader.duration("claim_idle"));
         set(&mut self.max_claims, reader.count("max_claims", 1..=1_000_000));
         set(&mut self.adopt_older_than, reader.duration("adopt_older_than"));
+        self.retention = reader.duration("retention");
+        set(&mut self.deliveries_retention, reader.duration("deliveries_retention"));
         reader.finish();
     }
 }

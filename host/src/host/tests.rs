@@ -15,7 +15,7 @@ use super::{Limits, Parts};
 use crate::attempt::{AttemptResult, NoAnswer, RetryAfter};
 use crate::config::{Config, Overrides};
 use crate::daemon::turns;
-use crate::entry::{DeadLetter, Entry, EntryId, Settlement};
+use crate::entry::{DeadLetter, Entry, EntryId, Handle, Settlement};
 use crate::event::BodyForm;
 use crate::health::Health;
 use crate::plugin::{self, Plugins};
@@ -156,6 +156,22 @@ impl Queue for View {
 
     async fn claim(&self, max: NonZeroUsize) -> Result<Vec<Entry>, Error> {
         at_both_ends!(self, self.world.memory.claim(max))
+    }
+
+    async fn beat(&self) -> Result<(), Error> {
+        at_both_ends!(self, self.world.memory.beat())
+    }
+
+    async fn give_back(&self, handles: &[Handle]) -> Result<(), Error> {
+        at_both_ends!(self, self.world.memory.give_back(handles))
+    }
+
+    async fn leave(&self) -> Result<(), Error> {
+        at_both_ends!(self, self.world.memory.leave())
+    }
+
+    async fn tidy(&self) -> Result<u64, Error> {
+        at_both_ends!(self, self.world.memory.tidy())
     }
 
     async fn settle(&self, batch: &[Settlement]) -> Result<(), Error> {
@@ -302,6 +318,7 @@ async fn keep_running(world: Arc<World>, host: usize, stop: tokio_util::sync::Ca
         in_flight: 4,
         drain_timeout: Duration::from_secs(5),
         claim_every: Duration::from_secs(2),
+        beat_every: Duration::from_secs(1),
         body: BodyForm::default(),
         body_bytes_max: 1024,
     };

@@ -172,7 +172,15 @@ async fn ask<T: FromRedisValue>(client: &Client, question: &Cmd) -> RedisResult<
 
 fn named(node: &Node, error: redis::RedisError) -> redis::RedisError {
     // What may be branched on stays as it is.
-    if error.is_io_error() { failed(format!("{node}: {error}")) } else { error }
+    if !error.is_io_error() {
+        return error;
+    }
+    let kind = match () {
+        () if error.is_connection_refusal() => io::ErrorKind::ConnectionRefused,
+        () if error.is_timeout() => io::ErrorKind::TimedOut,
+        () => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, format!("{node}: {error}")).into()
 }
 
 fn failed(what: impl Display) -> redis::RedisError {

@@ -14,16 +14,20 @@ use super::{DeadPage, Depth, Due, Error, Filter, Queue};
 use crate::entry::{Content, DeadLetter, Entry, EntryId, Handle, Place, Settlement, Stream, Turns};
 use crate::stored::unix_ms;
 use committer::{Command, Committer, Done};
+use journal::Journal;
 use state::State;
 use store::Store;
 
 mod committer;
 mod form;
+mod journal;
 mod state;
 mod store;
 
 /// Operations that may wait for the next commit.
 const BACKLOG: usize = 4096;
+/// When one that is suspect is looked at again, if another one is in hand.
+const SUSPECT_MS: u64 = 100;
 /// Dead letters one call looks at while it searches for those that match a filter.
 const SCAN_MAX: usize = 10_000;
 
@@ -47,6 +51,10 @@ struct Shared {
 }
 
 impl Shared {
+    fn lease_from_now(&self) -> u64 {
+        unix_ms(SystemTime::now()).saturating_add(u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX / 2))
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of this lock can panic")
     }
@@ -54,10 +62,12 @@ impl Shared {
 
 impl Embedded {
     /// Opens the queue in a directory, which is created if needed. What was not settled is handed out again. `lease` is how
-    /// long a scheduled delivery that was handed out may take before it is due again.
-    pub fn open(directory: &Path, lease: Duration) -> Result<Embedded, Error> {
+    /// long a scheduled delivery that was handed out may take before it is due again, if nobody says that it is in hand. What
+    /// was in hand more than `claims_max` times when the process ended is condemned as poison.
+    pub fn open(directory: &Path, lease: Duration, claims_max: u32) -> Result<Embedded, Error> {
         let store = Store::open(directory)?;
-        let state = State::new(store.last_id()?);
+        let journal = Journal::open(directory).map_err(|error| store.unavailable(&error))?;
+        let state = State::new(store.last_id()?, journal, claims_max);
         let shared = Arc::new(Shared { store, state: Mutex::new(state), added: Notify::new(), lease });
         let (commands, received) = mpsc::channel(BACKLOG);
         let committer = Committer::new(Arc::clone(&shared), received);
@@ -110,17 +120,27 @@ impl Embedded {
         for stream in [Stream::Deliveries, Stream::Events] {
             let found = self.shared.store.entries_after(stream, state.cursor(stream), max - entries.len())?;
             for (id, fields) in found {
-                state.hand_out(stream, id);
-                let handle = Handle { id, stream, place: Place::Stream };
-                entries.push(Entry {
-                    handle,
-                    content: Content::Fields(form::decode_fields(&fields)?),
-                    condemned: None,
-                });
+                if state.pass(stream, id) {
+                    entries.push(hand_out(&mut state, stream, id, &fields)?);
+                }
             }
+        }
+        if entries.len() < max
+            && let Some((stream, id)) = state.next_suspect()
+            && let Some(fields) = self.shared.store.entry(stream, id)?
+        {
+            entries.push(hand_out(&mut state, stream, id, &fields)?);
         }
         Ok(entries)
     }
+}
+
+fn hand_out(state: &mut State, stream: Stream, id: EntryId, fields: &Bytes) -> Result<Entry, Error> {
+    let handle = Handle { id, stream, place: Place::Stream };
+    state.hand_out(stream, id);
+    state.handed_out(std::iter::once(&handle));
+    let content = Content::Fields(form::decode_fields(fields)?);
+    Ok(Entry { handle, content, condemned: state.condemn((stream, id)) })
 }
 
 impl Drop for Embedded {
@@ -158,7 +178,7 @@ impl Queue for Embedded {
 
     async fn take_due(&self, max: NonZeroUsize) -> Result<Due, Error> {
         let now = unix_ms(SystemTime::now());
-        let lease = now + u64::try_from(self.shared.lease.as_millis()).unwrap_or(u64::MAX / 2);
+        let lease = self.shared.lease_from_now();
         let mut state = self.shared.state();
         let mut due = Due::default();
         let mut next: Option<u64> = None;
@@ -173,9 +193,15 @@ impl Queue for Embedded {
                 }
                 continue;
             }
+            if state.must_wait((stream, id)) {
+                next = Some(next.map_or(now + SUSPECT_MS, |next| next.min(now + SUSPECT_MS)));
+                continue;
+            }
             state.lease(stream, id, due_at, lease);
             let handle = Handle { id, stream, place: Place::Schedule { lease } };
-            due.entries.push(Entry { handle, content: Content::Stored(stored()), condemned: None });
+            state.handed_out(std::iter::once(&handle));
+            let condemned = state.condemn((stream, id));
+            due.entries.push(Entry { handle, content: Content::Stored(stored()), condemned });
         }
         due.next = next.map(|next| Duration::from_millis(next.saturating_sub(now)));
         Ok(due)
@@ -184,6 +210,30 @@ impl Queue for Embedded {
     async fn claim(&self, _max: NonZeroUsize) -> Result<Vec<Entry>, Error> {
         // There is no other host that could have left anything.
         Ok(Vec::new())
+    }
+
+    async fn beat(&self) -> Result<(), Error> {
+        // Nobody else could have it.
+        self.shared.state().extend_leases(self.shared.lease_from_now());
+        Ok(())
+    }
+
+    async fn give_back(&self, handles: &[Handle]) -> Result<(), Error> {
+        // The rest is handed out again when the queue is opened again.
+        let leased = |handle: &&Handle| matches!(handle.place, Place::Schedule { .. });
+        let leased: Vec<Handle> = handles.iter().filter(leased).copied().collect();
+        self.shared.state().settled(&leased);
+        Ok(())
+    }
+
+    async fn leave(&self) -> Result<(), Error> {
+        self.shared.state().leave();
+        Ok(())
+    }
+
+    async fn tidy(&self) -> Result<u64, Error> {
+        // What is done is not kept.
+        Ok(0)
     }
 
     async fn settle(&self, batch: &[Settlement]) -> Result<(), Error> {

@@ -3,24 +3,33 @@
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Pipeline, Value, cmd};
 
 use super::{DeadPage, Depth, Due, Error, Filter, Queue};
-use crate::entry::{DeadLetter, Entry, EntryId, Place, Record, Settlement, Stream, Turns};
+use crate::entry::{DeadLetter, Entry, EntryId, Handle, Place, Record, Settlement, Stream, Turns};
 use crate::link::{Address, Link, Waits};
-use crate::outcome::DeadReason;
-use reply::Pending;
+pub use claiming::Claiming;
+use hand::Hand;
+pub use janitor::Retention;
+use liveness::Life;
+use lost::Lost;
 use scripts::Scripts;
 
+mod claiming;
+mod hand;
+mod janitor;
 mod letter;
+mod liveness;
+mod lost;
 mod parking;
 mod reply;
 mod scripts;
 mod turns;
+mod words;
 
 /// Dead letters read at once while looking for those that match a filter.
 const SCAN_PAGE: usize = 500;
@@ -70,23 +79,6 @@ impl Keys {
     }
 }
 
-/// When what others left pending is taken over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Claiming {
-    /// Entries idle longer than this are claimed, and scheduled ones are due again. Must exceed the longest attempt.
-    pub idle: Duration,
-    /// An entry claimed more often is condemned as poison.
-    pub claims_max: u32,
-    /// An entry left by a consumer that is not Weft's is condemned as stale when older than this.
-    pub adopt_older_than: Duration,
-}
-
-impl Default for Claiming {
-    fn default() -> Self {
-        Claiming { idle: Duration::from_secs(60), claims_max: 5, adopt_older_than: Duration::from_secs(24 * 60 * 60) }
-    }
-}
-
 /// The queue in Redis.
 pub struct Redis {
     address: Address,
@@ -100,9 +92,15 @@ pub struct Redis {
     parked: String,
     /// Of the lines.
     lines: [String; 3],
+    /// Hosts, held, claims and counts.
+    liveness: [String; 4],
+    retention: Retention,
     turns: Option<Turns>,
     claiming: Claiming,
     host_id: String,
+    life: Life,
+    hand: Hand,
+    lost: Lost,
     scripts: Scripts,
 }
 
@@ -120,6 +118,7 @@ impl Redis {
         let retry_data = format!("{}:data", keys.retry);
         let parked = format!("{}:parked", keys.retry);
         let lines = ["lines", "first", "next"].map(|name| format!("{}:{name}", keys.retry));
+        let liveness = ["hosts", "held", "claims", "counts"].map(|name| format!("{}:{name}", keys.retry));
         let (readers, host_id, scripts) = (Mutex::default(), host_id(), Scripts::new());
         Redis {
             address,
@@ -130,11 +129,22 @@ impl Redis {
             retry_data,
             parked,
             lines,
+            liveness,
+            retention: Retention::default(),
             turns: None,
             claiming,
             host_id,
+            life: Life::default(),
+            hand: Hand::default(),
+            lost: Lost::default(),
             scripts,
         }
+    }
+
+    /// The same queue, with what is done kept for so long.
+    #[must_use]
+    pub fn with_retention(self, retention: Retention) -> Redis {
+        Redis { retention, ..self }
     }
 
     /// The same queue for a host that has entries wait for their turn.
@@ -154,9 +164,12 @@ impl Redis {
             }
         }
         let mut line_up = self.invocation(&self.scripts.line_up);
-        line_up.arg(&self.keys.group).arg(turns::arguments(&format!("{consumer}+"), &free, &waiting));
-        let lined_up: redis::RedisResult<()> = line_up.invoke_async(&mut self.commands.clone()).await;
-        lined_up.map_err(|error| self.unavailable(&error))?;
+        line_up.arg(&self.keys.group).arg(&self.host_id).arg(turns::arguments(
+            &format!("{consumer}+"),
+            &free,
+            &waiting,
+        ));
+        self.run::<()>(&line_up).await?;
         Ok(free)
     }
 
@@ -170,28 +183,6 @@ impl Redis {
         readers[worker].get_or_insert_with(|| Link::new(&self.address, &self.keys.events, waits)).clone()
     }
 
-    fn stream_key(&self, stream: Stream) -> &str {
-        match stream {
-            Stream::Events => &self.keys.events,
-            Stream::Deliveries => &self.keys.deliveries,
-        }
-    }
-
-    /// Creates the group on both streams where it is missing. From the beginning: what was there before is delivered.
-    async fn create_groups(&self) -> Result<(), Error> {
-        for stream in [&self.keys.events, &self.keys.deliveries] {
-            let mut create = cmd("XGROUP");
-            create.arg("CREATE").arg(stream).arg(&self.keys.group).arg("0").arg("MKSTREAM");
-            let created: redis::RedisResult<()> = create.query_async(&mut self.commands.clone()).await;
-            match created {
-                Err(error) if error.code() != Some("BUSYGROUP") => return Err(self.unavailable(&error)),
-                Ok(()) => tracing::info!(stream, group = %self.keys.group, "created the consumer group"),
-                Err(_) => {}
-            }
-        }
-        Ok(())
-    }
-
     /// `None` if the group was missing; it is there now.
     async fn with_group(&self, answer: redis::RedisResult<Value>) -> Result<Option<Value>, Error> {
         match answer {
@@ -201,38 +192,35 @@ impl Redis {
         }
     }
 
-    async fn claim_from(&self, stream: Stream, max: usize) -> Result<Vec<Entry>, Error> {
-        let key = self.stream_key(stream);
-        let idle = millis(self.claiming.idle);
-        let mut pending = cmd("XPENDING");
-        pending.arg(key).arg(&self.keys.group).arg("IDLE").arg(idle).arg("-").arg("+").arg(max);
-        let answer = pending.query_async(&mut self.commands.clone()).await;
-        let abandoned = reply::pending(self.with_group(answer).await?.unwrap_or_default())?;
-        if abandoned.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut claim = cmd("XCLAIM");
-        let consumer = format!("{}/claim", self.host_id);
-        claim.arg(key).arg(&self.keys.group).arg(&consumer).arg(idle);
-        abandoned.iter().for_each(|pending| {
-            claim.arg(pending.id.to_string());
-        });
-        let claimed: Value = self.ask(&claim).await?;
-        let mut entries = reply::entries(stream, claimed)?;
-        for entry in &mut entries {
-            let pending = abandoned.iter().find(|pending| pending.id == entry.handle.id);
-            entry.condemned = pending.and_then(|pending| self.condemn(pending, entry.handle.id));
-        }
-        self.line_up(&consumer, entries).await
+    async fn read(
+        &self,
+        worker: usize,
+        consumer: &str,
+        max: NonZeroUsize,
+        wait: Duration,
+    ) -> Result<Vec<Entry>, Error> {
+        let mut reader = self.reader(worker, wait);
+        let mut read = cmd("XREADGROUP");
+        read.arg("GROUP").arg(&self.keys.group).arg(consumer);
+        read.arg("COUNT").arg(max.get()).arg("BLOCK").arg(millis(wait).max(1));
+        read.arg("STREAMS").arg(&self.keys.events).arg(&self.keys.deliveries).arg(">").arg(">");
+        let answer = read.query_async(&mut reader).await;
+        let value = match self.with_group(answer).await? {
+            Some(value) => value,
+            None => read.query_async(&mut reader).await.map_err(|error| self.unavailable(&error))?,
+        };
+        self.take_in_hand(consumer, reply::streams(value, &self.keys.events)?).await
     }
 
-    fn condemn(&self, pending: &Pending, id: EntryId) -> Option<DeadReason> {
-        // The first delivery is no claim.
-        if pending.deliveries > u64::from(self.claiming.claims_max) {
-            return Some(DeadReason::Poison);
-        }
-        let age = SystemTime::now().duration_since(id.time()).unwrap_or_default();
-        (!pending.is_ours && age > self.claiming.adopt_older_than).then_some(DeadReason::Stale)
+    async fn take_due_ones(&self, max: NonZeroUsize) -> Result<Due, Error> {
+        let mut take = self.invocation(&self.scripts.take_due);
+        take.arg(max.get()).arg(millis(self.claiming.idle)).arg(&self.keys.group).arg(&self.host_id);
+        take.arg(self.hand.suspects_left()).arg(self.claiming.claims_max);
+        take.arg(u8::from(self.may_judge())).arg(millis(self.claiming.dead_after));
+        let (taken, next) = reply::due(self.run(&take).await?)?;
+        let entries = self.still_ours(taken.into_iter().map(|taken| self.judge(taken)).collect()).await?;
+        self.hand.take(&entries);
+        Ok(Due { entries, next })
     }
 
     async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, Error> {
@@ -243,8 +231,12 @@ impl Redis {
         pipeline.query_async(&mut self.commands.clone()).await.map_err(|error| self.unavailable(&error))
     }
 
+    async fn run<T: redis::FromRedisValue>(&self, script: &redis::ScriptInvocation<'_>) -> Result<T, Error> {
+        script.invoke_async(&mut self.commands.clone()).await.map_err(|error| self.unavailable(&error))
+    }
+
     fn unavailable(&self, error: &redis::RedisError) -> Error {
-        Error::Unavailable { store: self.commands.to_string(), why: error.to_string() }
+        Error::Unavailable { store: self.commands.to_string(), why: words::of(error) }
     }
 
     fn invocation<'a>(&'a self, script: &'a redis::Script) -> redis::ScriptInvocation<'a> {
@@ -252,7 +244,7 @@ impl Redis {
         for key in [&self.keys.events, &self.keys.deliveries, &self.keys.retry, &self.retry_data] {
             invocation.key(key);
         }
-        invocation.key(&self.keys.dead_letters).key(&self.parked).key(&self.lines);
+        invocation.key(&self.keys.dead_letters).key(&self.parked).key(&self.lines).key(&self.liveness);
         invocation
     }
 }
@@ -269,38 +261,48 @@ impl Queue for Redis {
     }
 
     async fn receive(&self, worker: usize, max: NonZeroUsize, wait: Duration) -> Result<Vec<Entry>, Error> {
-        let mut reader = self.reader(worker, wait);
-        let mut read = cmd("XREADGROUP");
+        self.stay_alive().await?;
         let consumer = format!("{}/{worker}", self.host_id);
-        read.arg("GROUP").arg(&self.keys.group).arg(&consumer);
-        read.arg("COUNT").arg(max.get()).arg("BLOCK").arg(millis(wait).max(1));
-        read.arg("STREAMS").arg(&self.keys.events).arg(&self.keys.deliveries).arg(">").arg(">");
-        let answer = read.query_async(&mut reader).await;
-        let value = match self.with_group(answer).await? {
-            Some(value) => value,
-            None => read.query_async(&mut reader).await.map_err(|error| self.unavailable(&error))?,
-        };
-        self.line_up(&consumer, reply::streams(value, &self.keys.events)?).await
+        let found = self.found_again(&consumer, max.get()).await?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        let read = self.read(worker, &consumer, max, wait).await;
+        self.may_have_lost(&consumer, &read);
+        read
     }
 
     async fn take_due(&self, max: NonZeroUsize) -> Result<Due, Error> {
-        let mut take = self.invocation(&self.scripts.take_due);
-        take.arg(max.get()).arg(millis(self.claiming.idle)).arg(&self.keys.group);
-        let answer = take.invoke_async(&mut self.commands.clone()).await.map_err(|error| self.unavailable(&error))?;
-        reply::due(answer)
+        self.stay_alive().await?;
+        self.give_back_lost_due().await?;
+        let taken = self.take_due_ones(max).await;
+        self.may_have_lost_due(&taken);
+        taken
     }
 
     async fn claim(&self, max: NonZeroUsize) -> Result<Vec<Entry>, Error> {
-        let mut entries = self.claim_from(Stream::Events, max.get()).await?;
-        if entries.len() < max.get() {
-            entries.extend(self.claim_from(Stream::Deliveries, max.get() - entries.len()).await?);
-        }
-        Ok(entries)
+        self.claim_abandoned(max.get()).await
+    }
+
+    async fn beat(&self) -> Result<(), Error> {
+        self.say_alive().await
+    }
+
+    async fn give_back(&self, handles: &[Handle]) -> Result<(), Error> {
+        self.hand_back(handles).await
+    }
+
+    async fn leave(&self) -> Result<(), Error> {
+        self.say_gone().await
+    }
+
+    async fn tidy(&self) -> Result<u64, Error> {
+        self.tidy_up().await
     }
 
     async fn settle(&self, batch: &[Settlement]) -> Result<(), Error> {
         let mut settle = self.invocation(&self.scripts.settle);
-        settle.arg(&self.keys.group);
+        settle.arg(&self.keys.group).arg(&self.host_id);
         for stream in [Stream::Events, Stream::Deliveries] {
             let done = |line: &&Settlement| {
                 line.handle.place == Place::Stream
@@ -342,7 +344,17 @@ impl Queue for Redis {
                 }
             }
         }
-        settle.invoke_async(&mut self.commands.clone()).await.map_err(|error| self.unavailable(&error))
+        let settled = self.run(&settle).await;
+        // What can never be recorded stays pending until somebody claims it.
+        let is_over = match &settled {
+            Ok(()) => true,
+            Err(Error::Corrupt(_)) => batch.len() == 1,
+            Err(_) => false,
+        };
+        if is_over {
+            self.hand.let_go(batch.iter().map(|line| &line.handle));
+        }
+        settled
     }
 
     async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<usize>, Error> {
@@ -350,14 +362,13 @@ impl Queue for Redis {
         for (subscription, max) in wanted {
             unpark.arg(&**subscription).arg(*max);
         }
-        unpark.invoke_async(&mut self.commands.clone()).await.map_err(|error| self.unavailable(&error))
+        self.run(&unpark).await
     }
 
     async fn parked(&self, after: Option<&str>, max: NonZeroUsize) -> Result<Vec<Arc<str>>, Error> {
         let mut find = self.invocation(&self.scripts.parked);
         find.arg(parking::after(after)).arg(max.get());
-        let found: Vec<String> =
-            find.invoke_async(&mut self.commands.clone()).await.map_err(|error| self.unavailable(&error))?;
+        let found: Vec<String> = self.run(&find).await?;
         Ok(found.into_iter().map(Arc::from).collect())
     }
 
@@ -406,8 +417,7 @@ impl Queue for Redis {
         for (name, value) in letter::to_delivery_fields(&letter) {
             replay.arg(name.as_ref()).arg(value.as_ref());
         }
-        let answer: Option<String> =
-            replay.invoke_async(&mut self.commands.clone()).await.map_err(|error| self.unavailable(&error))?;
+        let answer: Option<String> = self.run(&replay).await?;
         answer.map(|id| reply::id(id.as_bytes())).transpose()
     }
 

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{DeadPage, Depth, Due, Error, Filter, Queue};
-use crate::entry::{DeadLetter, Entry, EntryId, Record, Settlement};
+use crate::entry::{DeadLetter, Entry, EntryId, Handle, Record, Settlement};
 use crate::link::crc16;
 
 /// What of an event says with which others it must stay together: its subscription.
@@ -118,6 +118,43 @@ impl Queue for Sharded {
             all.extend(answers.of(shard.parked(after, max).await).into_iter().flatten());
         }
         answers.with(all.into_iter().take(max.get()).collect())
+    }
+
+    /// In each shard by itself: a host has a heart for each.
+    async fn beat(&self) -> Result<(), Error> {
+        let mut all = Ok(());
+        for shard in &self.shards {
+            all = all.and(shard.beat().await);
+        }
+        all
+    }
+
+    async fn give_back(&self, handles: &[Handle]) -> Result<(), Error> {
+        let mut all = Ok(());
+        for shard in &self.shards {
+            let part: Vec<Handle> =
+                handles.iter().filter(|handle| handle.id.shard == Some(shard.number)).copied().collect();
+            if !part.is_empty() {
+                all = all.and(shard.give_back(&part).await);
+            }
+        }
+        all
+    }
+
+    async fn leave(&self) -> Result<(), Error> {
+        let mut all = Ok(());
+        for shard in &self.shards {
+            all = all.and(shard.leave().await);
+        }
+        all
+    }
+
+    async fn tidy(&self) -> Result<u64, Error> {
+        let mut lost = 0;
+        for shard in &self.shards {
+            lost += shard.tidy().await?;
+        }
+        Ok(lost)
     }
 
     /// Atomic in each shard. All are tried, so that one that is away keeps nothing of the others'.
@@ -267,6 +304,23 @@ impl Queue for Tagged {
 
     async fn parked(&self, after: Option<&str>, max: NonZeroUsize) -> Result<Vec<Arc<str>>, Error> {
         self.queue.parked(after, max).await
+    }
+
+    async fn beat(&self) -> Result<(), Error> {
+        self.queue.beat().await
+    }
+
+    async fn give_back(&self, handles: &[Handle]) -> Result<(), Error> {
+        let plain = |handle: &Handle| Handle { id: its(handle.id), ..*handle };
+        self.queue.give_back(&handles.iter().map(plain).collect::<Vec<_>>()).await
+    }
+
+    async fn leave(&self) -> Result<(), Error> {
+        self.queue.leave().await
+    }
+
+    async fn tidy(&self) -> Result<u64, Error> {
+        self.queue.tidy().await
     }
 
     async fn settle(&self, batch: &[Settlement]) -> Result<(), Error> {

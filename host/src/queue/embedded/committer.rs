@@ -76,9 +76,13 @@ impl Committer {
             gathered.clear();
             match written {
                 Ok(()) => {
-                    self.shared.state().settle_all(&settled);
+                    let suspects_wait = {
+                        let mut state = self.shared.state();
+                        state.settled(&settled);
+                        state.suspects_wait()
+                    };
                     answers.into_iter().for_each(Answer::give);
-                    if added {
+                    if added || suspects_wait {
                         self.shared.added.notify_waiters();
                     }
                 }
@@ -87,12 +91,6 @@ impl Committer {
                 }
             }
         }
-    }
-}
-
-impl super::State {
-    fn settle_all(&mut self, handles: &[Handle]) {
-        handles.iter().for_each(|handle| self.settled(handle));
     }
 }
 

@@ -1,14 +1,18 @@
 //! What the embedded queue keeps in memory: who has what. After a restart nobody has anything.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::entry::{EntryId, Handle, Place, Stream};
+use super::journal::{Journal, Key, Note};
+use crate::entry::{Condemned, EntryId, Handle, Place, Stream};
+use crate::outcome::DeadReason;
 
 /// A scheduled delivery that was handed out.
 #[derive(Debug, Clone, Copy)]
 struct Leased {
     /// Its due time in the schedule, which is its key there.
     due: u64,
+    /// Names who has it: when it was due again when it was handed out.
+    lease: u64,
     /// When it is due again.
     until: u64,
 }
@@ -20,19 +24,30 @@ pub(super) struct State {
     events_cursor: EntryId,
     deliveries_cursor: EntryId,
     pending: HashSet<(Stream, EntryId)>,
-    leased: HashMap<(Stream, EntryId), Leased>,
+    leased: HashMap<Key, Leased>,
+    journal: Journal,
+    /// The process may end so often with an entry in hand.
+    claims_max: u32,
+    /// What may end the process, and is in hand: one at a time, or others die with it.
+    suspect: Option<Key>,
+    /// What waits until that is over: entries that the cursors are past.
+    suspects: BTreeSet<(EntryId, bool)>,
 }
 
 const START: EntryId = EntryId::new(0, 0);
 
 impl State {
-    pub(super) fn new(last_id: EntryId) -> State {
+    pub(super) fn new(last_id: EntryId, journal: Journal, claims_max: u32) -> State {
         State {
             last_id,
             events_cursor: START,
             deliveries_cursor: START,
             pending: HashSet::new(),
             leased: HashMap::new(),
+            journal,
+            claims_max,
+            suspect: None,
+            suspects: BTreeSet::new(),
         }
     }
 
@@ -62,15 +77,84 @@ impl State {
     /// As if these had not been handed out since.
     pub(super) fn take_back(&mut self, cursors: [EntryId; 2], handles: &[Handle]) {
         [self.events_cursor, self.deliveries_cursor] = cursors;
-        handles.iter().for_each(|handle| self.settled(handle));
+        self.settled(handles);
     }
 
-    pub(super) fn hand_out(&mut self, stream: Stream, id: EntryId) {
+    /// The next entry after the cursor: whether it may be handed out now. One that may not waits, and the cursor is past it.
+    pub(super) fn pass(&mut self, stream: Stream, id: EntryId) -> bool {
         match stream {
             Stream::Events => self.events_cursor = id,
             Stream::Deliveries => self.deliveries_cursor = id,
         }
+        let waits = self.must_wait((stream, id));
+        if waits {
+            self.suspects.insert((id, stream == Stream::Events));
+        }
+        !waits
+    }
+
+    /// Whether it is suspect, and another suspect is in hand.
+    pub(super) fn must_wait(&self, key: Key) -> bool {
+        self.suspect.is_some() && self.is_suspect(key)
+    }
+
+    fn is_suspect(&self, key: Key) -> bool {
+        let claims = self.journal.claims(key);
+        claims > 1 && claims <= self.claims_max
+    }
+
+    /// The oldest suspect that waits, if none is in hand.
+    pub(super) fn next_suspect(&mut self) -> Option<Key> {
+        let (id, is_event) = self.suspect.is_none().then(|| self.suspects.pop_first()).flatten()?;
+        Some((if is_event { Stream::Events } else { Stream::Deliveries }, id))
+    }
+
+    pub(super) fn hand_out(&mut self, stream: Stream, id: EntryId) {
         self.pending.insert((stream, id));
+    }
+
+    /// Notes that these are in hand, for the next process.
+    pub(super) fn handed_out<'a>(&mut self, handles: impl Iterator<Item = &'a Handle> + Clone) {
+        for handle in handles.clone() {
+            let key = (handle.stream, handle.id);
+            if self.is_suspect(key) {
+                self.suspect = Some(key);
+            }
+        }
+        self.note(Note::InHand, handles);
+    }
+
+    fn note<'a>(&mut self, note: Note, handles: impl Iterator<Item = &'a Handle>) {
+        if let Err(error) = self.journal.note(note, handles.map(|handle| (handle.stream, handle.id))) {
+            tracing::warn!(%error, "cannot note what is in hand: an entry that ends the process would not be found");
+        }
+    }
+
+    /// Why an entry must not be tried.
+    pub(super) fn condemn(&self, key: Key) -> Option<Condemned> {
+        let claims = self.journal.claims(key);
+        let why = || {
+            format!("in hand each of the {claims} times that the process ended without settling it (queue.max_claims)")
+        };
+        (claims > self.claims_max).then(|| Condemned { reason: DeadReason::Poison, why: why() })
+    }
+
+    /// Whether a suspect waits for its turn, and may have it.
+    pub(super) fn suspects_wait(&self) -> bool {
+        self.suspect.is_none() && !self.suspects.is_empty()
+    }
+
+    /// The host ends in good order.
+    pub(super) fn leave(&mut self) {
+        let in_stream =
+            self.pending.iter().map(|(stream, id)| Handle { id: *id, stream: *stream, place: Place::Stream });
+        let leased = self.leased.iter().map(|((stream, id), leased)| Handle {
+            id: *id,
+            stream: *stream,
+            place: Place::Schedule { lease: leased.lease },
+        });
+        let all: Vec<Handle> = in_stream.chain(leased).collect();
+        self.note(Note::Over, all.iter());
     }
 
     pub(super) fn pending(&self) -> u64 {
@@ -82,8 +166,12 @@ impl State {
         self.leased.get(&(stream, id)).map(|leased| leased.until)
     }
 
-    pub(super) fn lease(&mut self, stream: Stream, id: EntryId, due: u64, until: u64) {
-        self.leased.insert((stream, id), Leased { due, until });
+    pub(super) fn lease(&mut self, stream: Stream, id: EntryId, due: u64, lease: u64) {
+        self.leased.insert((stream, id), Leased { due, lease, until: lease });
+    }
+
+    pub(super) fn extend_leases(&mut self, until: u64) {
+        self.leased.values_mut().for_each(|leased| leased.until = until);
     }
 
     /// Whether the entry still sits where its handle says.
@@ -91,7 +179,7 @@ impl State {
         let key = (handle.stream, handle.id);
         match handle.place {
             Place::Stream => self.pending.contains(&key),
-            Place::Schedule { lease } => self.leased.get(&key).is_some_and(|leased| leased.until == lease),
+            Place::Schedule { lease } => self.leased.get(&key).is_some_and(|leased| leased.lease == lease),
         }
     }
 
@@ -100,16 +188,16 @@ impl State {
         self.leased.get(&(handle.stream, handle.id)).map(|leased| leased.due)
     }
 
-    pub(super) fn settled(&mut self, handle: &Handle) {
-        let key = (handle.stream, handle.id);
-        match handle.place {
-            Place::Stream => {
-                self.pending.remove(&key);
+    pub(super) fn settled(&mut self, handles: &[Handle]) {
+        for handle in handles {
+            let key = (handle.stream, handle.id);
+            match handle.place {
+                Place::Stream => drop(self.pending.remove(&key)),
+                Place::Schedule { .. } => drop(self.leased.remove(&key)),
             }
-            Place::Schedule { .. } => {
-                self.leased.remove(&key);
-            }
+            self.suspect = self.suspect.filter(|suspect| *suspect != key);
         }
+        self.note(Note::Over, handles.iter());
     }
 }
 
@@ -119,7 +207,9 @@ mod tests {
 
     #[test]
     fn ids_grow_whatever_the_clock_does() {
-        let mut state = State::new(EntryId::new(100, 3));
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(directory.path()).unwrap();
+        let mut state = State::new(EntryId::new(100, 3), journal, 5);
         let ids: Vec<String> = [100, 50, 101, 101, 7].map(|now| state.next_id(now).to_string()).into();
         assert_eq!(ids, ["100-4", "100-5", "101-0", "101-1", "101-2"]);
     }

@@ -134,6 +134,14 @@ impl Store {
         })
     }
 
+    /// The fields of one entry, if it is there.
+    pub(super) fn entry(&self, stream: Stream, id: EntryId) -> Result<Option<Bytes>, Error> {
+        self.read(|transaction| {
+            let entry = transaction.open_table(ENTRIES)?.get((stream_number(stream), id.ms, id.seq))?;
+            Ok(entry.map(|fields| Bytes::copy_from_slice(fields.value())))
+        })
+    }
+
     /// The schedule in order of due time. The stored delivery is copied only when asked for.
     #[expect(
         clippy::type_complexity,
@@ -208,6 +216,6 @@ pub(super) fn stream_number(stream: Stream) -> u8 {
     }
 }
 
-fn stream_of(number: u8) -> Stream {
+pub(super) fn stream_of(number: u8) -> Stream {
     if number == stream_number(Stream::Events) { Stream::Events } else { Stream::Deliveries }
 }

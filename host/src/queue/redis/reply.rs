@@ -5,16 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::Value;
 
-use super::{Due, Error};
+use super::Error;
+use super::claiming::Claimed;
 use crate::entry::{Content, Entry, EntryId, Handle, Place, Stream};
-
-/// One line of `XPENDING`.
-pub(super) struct Pending {
-    pub(super) id: EntryId,
-    /// Whether the consumer is one of Weft's, which have a `/` in their name.
-    pub(super) is_ours: bool,
-    pub(super) deliveries: u64,
-}
 
 /// The answer of `XREADGROUP` on both streams; nil is none.
 pub(super) fn streams(value: Value, events_key: &str) -> Result<Vec<Entry>, Error> {
@@ -38,19 +31,23 @@ pub(super) fn entries(stream: Stream, value: Value) -> Result<Vec<Entry>, Error>
         if fields == Value::Nil {
             continue;
         }
-        let mut flat = array(fields)?.into_iter();
-        let mut pairs = Vec::with_capacity(flat.len() / 2);
-        while let (Some(name), Some(value)) = (flat.next(), flat.next()) {
-            pairs.push((bytes(name)?, bytes(value)?));
-        }
-        let handle = Handle { id: id(&bytes(id_of)?)?, stream, place: Place::Stream };
-        entries.push(Entry { handle, content: Content::Fields(pairs), condemned: None });
+        entries.push(entry_of(stream, id_of, fields)?);
     }
     Ok(entries)
 }
 
-/// The answer of the script that takes due deliveries.
-pub(super) fn due(value: Value) -> Result<Due, Error> {
+fn entry_of(stream: Stream, id_of: Value, fields: Value) -> Result<Entry, Error> {
+    let mut flat = array(fields)?.into_iter();
+    let mut pairs = Vec::with_capacity(flat.len() / 2);
+    while let (Some(name), Some(value)) = (flat.next(), flat.next()) {
+        pairs.push((bytes(name)?, bytes(value)?));
+    }
+    let handle = Handle { id: id(&bytes(id_of)?)?, stream, place: Place::Stream };
+    Ok(Entry { handle, content: Content::Fields(pairs), condemned: None })
+}
+
+/// The answer of the script that takes due deliveries: what is due, and how long until the next one is.
+pub(super) fn due(value: Value) -> Result<(Vec<Claimed>, Option<Duration>), Error> {
     let mut parts = array(value)?.into_iter();
     let (Some(lease), Some(next)) = (parts.next(), parts.next()) else { return Err(unexpected("a script's answer")) };
     let lease = number(&bytes(lease)?)?;
@@ -58,26 +55,28 @@ pub(super) fn due(value: Value) -> Result<Due, Error> {
         Value::Int(ms) => u64::try_from(ms).ok().map(Duration::from_millis),
         _ => return Err(unexpected("a script's answer")),
     };
-    let mut entries = Vec::with_capacity(parts.len() / 2);
-    while let (Some(member), Some(data)) = (parts.next(), parts.next()) {
+    let mut entries = Vec::with_capacity(parts.len() / 3);
+    while let (Some(member), Some(data), Some(from)) = (parts.next(), parts.next(), parts.next()) {
         let (stream, id) = split_member(&bytes(member)?)?;
         let handle = Handle { id, stream, place: Place::Schedule { lease } };
-        entries.push(Entry { handle, content: Content::Stored(bytes(data)?), condemned: None });
+        let entry = Entry { handle, content: Content::Stored(bytes(data)?), condemned: None };
+        entries.push(Claimed { entry, is_stale: false, from: text(from)? });
     }
-    Ok(Due { entries, next })
+    Ok((entries, next))
 }
 
-/// The answer of `XPENDING` with a range.
-pub(super) fn pending(value: Value) -> Result<Vec<Pending>, Error> {
-    let line = |line: Value| {
-        let [id_of, consumer, _idle, deliveries] = parts(line)?;
-        let deliveries = match deliveries {
-            Value::Int(count) => u64::try_from(count).unwrap_or_default(),
-            _ => return Err(unexpected("a pending entry")),
-        };
-        Ok(Pending { id: id(&bytes(id_of)?)?, is_ours: bytes(consumer)?.contains(&b'/'), deliveries })
-    };
-    array(value)?.into_iter().map(line).collect()
+/// The answer of the script that claims: how many leases of the dead are over, and the entries.
+pub(super) fn claimed(value: Value) -> Result<(u64, Vec<Claimed>), Error> {
+    let mut parts = array(value)?.into_iter();
+    let leases = count(&parts.next().unwrap_or(Value::Nil))?;
+    let mut claimed = Vec::with_capacity(parts.len() / 5);
+    while let (Some(stream), Some(id_of), Some(fields)) = (parts.next(), parts.next(), parts.next()) {
+        let (Some(is_stale), Some(from)) = (parts.next(), parts.next()) else { return Err(unexpected("a claim")) };
+        let stream = if count(&stream)? == 1 { Stream::Events } else { Stream::Deliveries };
+        let entry = entry_of(stream, id_of, fields)?;
+        claimed.push(Claimed { entry, is_stale: count(&is_stale)? == 1, from: text(from)? });
+    }
+    Ok((leases, claimed))
 }
 
 /// How much a group has waiting and pending, from `XINFO GROUPS`. Redis before 7 does not tell the first.
@@ -106,7 +105,7 @@ pub(super) fn stream_number(stream: Stream) -> u8 {
     }
 }
 
-fn split_member(member: &[u8]) -> Result<(Stream, EntryId), Error> {
+pub(super) fn split_member(member: &[u8]) -> Result<(Stream, EntryId), Error> {
     match member {
         [b'1', b':', rest @ ..] => Ok((Stream::Events, id(rest)?)),
         [b'2', b':', rest @ ..] => Ok((Stream::Deliveries, id(rest)?)),
@@ -120,6 +119,17 @@ pub(super) fn id(text: &[u8]) -> Result<EntryId, Error> {
 
 fn number(text: &[u8]) -> Result<u64, Error> {
     std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or_else(|| unexpected("a number"))
+}
+
+fn count(value: &Value) -> Result<u64, Error> {
+    match value {
+        Value::Int(count) => u64::try_from(*count).map_err(|_| unexpected("a count")),
+        _ => Err(unexpected("a count")),
+    }
+}
+
+fn text(value: Value) -> Result<String, Error> {
+    bytes(value).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn array(value: Value) -> Result<Vec<Value>, Error> {

@@ -1,10 +1,10 @@
 //! The Lua scripts, each one atomic step on the keys of one queue. All time is Redis's own, so that the clocks of the
-//! hosts do not matter. `KEYS` is always events, deliveries, retry, retry data, dead letters, parked,
-//! and the three of lines.
+//! hosts do not matter. `KEYS` is always events, deliveries, retry, retry data, dead letters, parked, the three of lines,
+//! hosts, held, claims and counts.
 
 use redis::Script;
 
-use super::{parking, turns};
+use super::{claiming, janitor, liveness, parking, turns};
 
 /// The scripts, hashed once.
 pub(super) struct Scripts {
@@ -14,11 +14,18 @@ pub(super) struct Scripts {
     pub(super) unpark: Script,
     pub(super) parked: Script,
     pub(super) line_up: Script,
+    pub(super) beat: Script,
+    pub(super) claim: Script,
+    pub(super) give_back: Script,
+    pub(super) leave: Script,
+    pub(super) tidy: Script,
+    pub(super) create_groups: Script,
 }
 
 impl Scripts {
     pub(super) fn new() -> Scripts {
-        let with_clock = |body: &str| Script::new(&format!("{CLOCK}{}{body}", turns::COMMON));
+        let common = [CLOCK, turns::COMMON, liveness::COMMON, claiming::COMMON, janitor::COMMON].concat();
+        let with_clock = |body: &str| Script::new(&[common.as_str(), body].concat());
         Scripts {
             settle: with_clock(SETTLE),
             take_due: with_clock(TAKE_DUE),
@@ -26,6 +33,12 @@ impl Scripts {
             unpark: Script::new(parking::UNPARK),
             parked: Script::new(parking::FIND),
             line_up: with_clock(turns::LINE_UP),
+            beat: with_clock(liveness::BEAT),
+            claim: with_clock(claiming::CLAIM),
+            give_back: with_clock(liveness::GIVE_BACK),
+            leave: with_clock(liveness::LEAVE),
+            tidy: with_clock(janitor::TIDY),
+            create_groups: with_clock(janitor::CREATE_GROUPS),
         }
     }
 }
@@ -35,33 +48,38 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 ";
 
-/// ARGV: group; for each of the two streams how many entries are done, and their ids; then the operations:
+/// ARGV: group, host; for each of the two streams how many entries are done, and their ids; then the operations:
 ///   X stream id lease                    done, from the schedule
 ///   S stream id lease after data         schedule
 ///   D stream id lease count name value…  dead letter
 ///   P stream id lease member data        park
-/// `lease` is empty for an entry in its stream. The record is made before the entry leaves, so that a record that
+/// `lease` is empty for an entry in its stream. That something is done is true whoever says it: the endpoint took it.
+/// All else counts only if the host has the entry still. The record is made before the entry leaves, so that a record that
 /// cannot be made (a key of the wrong type, no memory) leaves the entry where it is.
 const SETTLE: &str = "
-local group, at = ARGV[1], 2
+local group, host, at = ARGV[1], ARGV[2], 3
+local claimed = redis.call('EXISTS', KEYS[12]) == 1
 for stream = 1, 2 do
   local count = tonumber(ARGV[at])
-  if count > 0 then redis.call('XACK', KEYS[stream], group, unpack(ARGV, at + 1, at + count)) end
+  if count > 0 then count_acked(stream, redis.call('XACK', KEYS[stream], group, unpack(ARGV, at + 1, at + count))) end
+  for of = at + 1, claimed and at + count or at do redis.call('HDEL', KEYS[12], stream .. ':' .. ARGV[of]) end
   at = at + 1 + count
 end
 local function is_ours(stream, id, lease)
-  if lease ~= '' then return redis.call('ZSCORE', KEYS[3], stream .. ':' .. id) == lease end
-  if redis.call('EXISTS', KEYS[stream]) == 0 then return true end
-  local pending = redis.pcall('XPENDING', KEYS[stream], group, id, id, 1)
-  return not pending.err and #pending == 1
+  if lease == '' and redis.call('EXISTS', KEYS[stream]) == 0 then return true end
+  return has(host, stream, group, id, lease)
+end
+local function let_go(stream, id, lease)
+  if claimed then redis.call('HDEL', KEYS[12], stream .. ':' .. id) end
+  if lease == '' then count_acked(stream, redis.call('XACK', KEYS[stream], group, id))
+  else redis.call('HDEL', KEYS[11], stream .. ':' .. id) end
 end
 local function leave(stream, id, lease)
   if lease ~= '' then
     redis.call('ZREM', KEYS[3], stream .. ':' .. id)
     redis.call('HDEL', KEYS[4], stream .. ':' .. id)
-  else
-    redis.call('XACK', KEYS[stream], group, id)
   end
+  let_go(stream, id, lease)
 end
 while at <= #ARGV do
   local kind, stream, id, lease = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3]
@@ -76,14 +94,15 @@ while at <= #ARGV do
     if ours then
       redis.call('HSET', KEYS[4], stream .. ':' .. id, ARGV[at + 1])
       redis.call('ZADD', KEYS[3], now + tonumber(ARGV[at]), stream .. ':' .. id)
-      if lease == '' then leave(stream, id, lease) end
+      let_go(stream, id, lease)
     end
     at = at + 2
   elseif kind == 'P' then
     if ours then
       redis.call('ZADD', KEYS[6], 0, ARGV[at])
       redis.call('HSET', KEYS[4], stream .. ':' .. id, ARGV[at + 1])
-      if lease == '' then leave(stream, id, lease) else redis.call('ZREM', KEYS[3], stream .. ':' .. id) end
+      if lease ~= '' then redis.call('ZREM', KEYS[3], stream .. ':' .. id) end
+      let_go(stream, id, lease)
     end
     at = at + 2
   else
@@ -99,18 +118,29 @@ end
 return redis.status_reply('OK')
 ";
 
-/// ARGV: how many at most, lease in ms, group. Answers the leased due time, ms until the next one is due (-1: none), then
-/// member and data of each.
+/// ARGV: how many at most, lease in ms, group, host, how many suspects at most, how often a claim is no poison, whether this host
+/// may judge others, after how long one is dead. A delivery that somebody has whose lease is over is left alone, unless this
+/// host may judge that he is gone or lost it: the store may have stalled for longer than a lease. Answers the leased due time, ms until the next one is due (-1: none), then member, data and former owners of each.
 const TAKE_DUE: &str = "
 local lease = string.format('%.0f', now + tonumber(ARGV[2]))
 local answer = { lease, -1 }
 local is_held_up = let_go(ARGV[3], tonumber(ARGV[1]))
+local suspects, claims_max, claimed = tonumber(ARGV[5]), tonumber(ARGV[6]), redis.call('EXISTS', KEYS[12]) == 1
+local may_judge = ARGV[7] == '1' and is_fresh(ARGV[4], tonumber(ARGV[8]))
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, ARGV[1])) do
-  local data = redis.call('HGET', KEYS[4], member)
-  if data then
+  local data, count, from = redis.call('HGET', KEYS[4], member), 0, ''
+  if data and claimed then count, from = claims(member) end
+  local suspect = is_suspect(count, claims_max)
+  if suspect and suspects == 0 or not may_judge and redis.call('HEXISTS', KEYS[11], member) == 1 then
+    -- Out of the way of the others for a while.
+    redis.call('ZADD', KEYS[3], now + 100, member)
+  elseif data then
+    if suspect then suspects = suspects - 1 end
     redis.call('ZADD', KEYS[3], lease, member)
+    redis.call('HSET', KEYS[11], member, ARGV[4] .. ' ' .. lease)
     answer[#answer + 1] = member
     answer[#answer + 1] = data
+    answer[#answer + 1] = from
   else
     redis.call('ZREM', KEYS[3], member)
     is_over(member)

@@ -9,7 +9,7 @@
 use super::reply;
 use crate::entry::{Entry, Stream, Turn};
 
-/// The arguments of [`LINE_UP`] after the group: whom to move what need not wait to, that, and what gets in line.
+/// The arguments of [`LINE_UP`] after the group and the host: whom to move what need not wait to, that, and what gets in line.
 pub(super) fn arguments(looked_through: &str, free: &[Entry], waiting: &[(Entry, Turn)]) -> Vec<Vec<u8>> {
     let mut arguments = vec![looked_through.as_bytes().to_vec()];
     for stream in [Stream::Events, Stream::Deliveries] {
@@ -79,16 +79,17 @@ local function let_go(group, max)
 end
 ";
 
-/// ARGV: group, the consumer for what was looked through; for each of the two streams how many entries need not wait, and
+/// ARGV: group, the host, the consumer for what was looked through; for each of the two streams how many entries need not wait, and
 /// their ids; then stream, id, line and stored delivery of each that gets in line. XCLAIM would take an entry that was
 /// trimmed off the list of pending ones, and with it what settling goes by.
 pub(super) const LINE_UP: &str = "
-local group, at = ARGV[1], 3
+local group, host, at = ARGV[1], ARGV[2], 4
 for stream = 1, 2 do
   local count = tonumber(ARGV[at])
   for of = at + 1, at + count do
-    if #redis.call('XRANGE', KEYS[stream], ARGV[of], ARGV[of]) > 0 then
-      redis.call('XCLAIM', KEYS[stream], group, ARGV[2], 0, ARGV[of], 'JUSTID')
+    local is_there = #redis.call('XRANGE', KEYS[stream], ARGV[of], ARGV[of]) > 0
+    if is_there and has(host, stream, group, ARGV[of], '') then
+      redis.call('XCLAIM', KEYS[stream], group, ARGV[3], 0, ARGV[of], 'JUSTID')
     end
   end
   at = at + 1 + count
@@ -97,6 +98,7 @@ while at <= #ARGV do
   local stream, id, line = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
   local member = stream .. ':' .. id
   if redis.call('XACK', KEYS[stream], group, id) == 1 then
+    count_acked(stream, 1)
     redis.call('HSET', KEYS[4], member, ARGV[at + 3])
     redis.call('ZADD', KEYS[7], 0, line .. '\\0' .. padded(id) .. '\\0' .. member)
     next_of(line)

@@ -1,0 +1,80 @@
+//! What is wrong with a Redis that does not do its work, in words for the people who mend it. Never with a credential.
+
+use redis::{ErrorKind, RedisError};
+
+/// Said of "Redis at host:port is not available:".
+pub(super) fn of(error: &RedisError) -> String {
+    if error.is_timeout() {
+        return format!("it does not answer ({error})");
+    }
+    if error.is_connection_refusal() {
+        return format!("it refuses connections: does it run? ({error})");
+    }
+    if error.kind() == ErrorKind::AuthenticationFailed {
+        return refused(error);
+    }
+    match code(error).as_str() {
+        "LOADING" => "it is loading its data, and takes no commands until that is done".to_owned(),
+        "READONLY" => "it is read-only: a replica, or a master that was replaced".to_owned(),
+        "OOM" => "it is out of memory, and takes no writes until there is some (maxmemory)".to_owned(),
+        "MISCONF" => "it cannot write to its disk, and takes no writes until it can".to_owned(),
+        "WRONGPASS" | "NOAUTH" => refused(error),
+        "NOPERM" => format!("the user of queue.url may not do what Weft needs: {}", detail(error)),
+        "CLUSTERDOWN" => "the cluster is down, or does not serve all slots".to_owned(),
+        "MASTERDOWN" => "it is a replica that has lost its master".to_owned(),
+        "BUSY" => "it is busy with a script of somebody".to_owned(),
+        _ if error.is_connection_dropped() => "it closed the connection".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn refused(error: &RedisError) -> String {
+    format!("it refuses the user or the password of queue.url: {}", detail(error))
+}
+
+fn detail(error: &RedisError) -> String {
+    error.detail().map_or_else(|| error.to_string(), str::to_owned)
+}
+
+/// The first word of what Redis said. Of a pipeline the client tells it in its message only.
+fn code(error: &RedisError) -> String {
+    if let Some(code) = error.code() {
+        return code.to_owned();
+    }
+    let message = error.to_string();
+    let word = |char: char| !char.is_ascii_uppercase();
+    message.split(word).find(|word| word.len() > 2).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(error: impl Into<RedisError>, words: &str) {
+        let said = of(&error.into());
+        assert!(said.contains(words), "{said}");
+    }
+
+    #[test]
+    fn a_stall_is_no_answer() {
+        check(io::Error::from(io::ErrorKind::TimedOut), "does not answer");
+    }
+
+    #[test]
+    fn nobody_listens() {
+        check(io::Error::from(io::ErrorKind::ConnectionRefused), "does it run?");
+    }
+
+    #[test]
+    fn a_cut_is_a_closed_connection() {
+        check(io::Error::from(io::ErrorKind::UnexpectedEof), "closed the connection");
+    }
+
+    #[test]
+    fn a_password_is_not_repeated() {
+        check((ErrorKind::AuthenticationFailed, "Password authentication failed"), "password");
+    }
+}
