@@ -26,6 +26,7 @@ pub struct RedisServer {
     /// More words for its command line.
     options: Vec<String>,
     directory: TempDir,
+    password: Option<String>,
 }
 
 impl RedisServer {
@@ -46,8 +47,8 @@ impl RedisServer {
         for _ in 0..20 {
             let port = free_port();
             let mut child = launch(port, keep, &options, &directory);
-            if answers(&mut child, port).await {
-                return RedisServer { child, port, keep, options, directory };
+            if answers(&mut child, &format!("redis://127.0.0.1:{port}")).await {
+                return RedisServer { child, port, keep, options, directory, password: None };
             }
             // Somebody else took the port in between.
             let _ = child.kill();
@@ -59,7 +60,13 @@ impl RedisServer {
     /// `redis://…`
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        let password = self.password.as_ref().map(|password| format!(":{password}@")).unwrap_or_default();
+        format!("redis://{password}127.0.0.1:{}", self.port)
+    }
+
+    /// It wants this one from now on.
+    pub fn password(&mut self, password: &str) {
+        self.password = Some(password.to_owned());
     }
 
     /// Its port.
@@ -82,9 +89,23 @@ impl RedisServer {
 
     /// Starts it again on the same port with what it kept.
     pub async fn restart(&mut self) {
+        self.relaunch(&[]);
+        self.answers().await;
+    }
+
+    /// The same with these arguments; does not wait until it answers.
+    pub fn relaunch(&mut self, arguments: &[&str]) {
         self.kill();
-        self.child = launch(self.port, self.keep, &self.options, &self.directory);
-        assert!(answers(&mut self.child, self.port).await, "redis-server does not come back");
+        let password = self.password.iter().flat_map(|password| ["--requirepass", password]);
+        let arguments = arguments.iter().copied().chain(password).map(str::to_owned);
+        let arguments: Vec<String> = self.options.iter().cloned().chain(arguments).collect();
+        self.child = launch(self.port, self.keep, &arguments, &self.directory);
+    }
+
+    /// Waits until it answers.
+    pub async fn answers(&mut self) {
+        let url = self.url();
+        assert!(answers(&mut self.child, &url).await, "redis-server does not come back");
     }
 
     /// A connection.
@@ -165,9 +186,9 @@ fn launch(port: u16, keep: Keep, options: &[String], directory: &TempDir) -> Chi
     })
 }
 
-async fn answers(child: &mut Child, port: u16) -> bool {
+async fn answers(child: &mut Child, url: &str) -> bool {
     let started = Instant::now();
-    let client = Client::open(format!("redis://127.0.0.1:{port}")).expect("a good URL");
+    let client = Client::open(url).expect("a good URL");
     while started.elapsed() < Duration::from_secs(20) {
         if child.try_wait().expect("the child can be asked").is_some() {
             return false;

@@ -16,6 +16,7 @@ mod hostile;
 mod janitor;
 mod languages;
 mod liveness;
+mod outages;
 mod outgoing;
 mod plugins;
 mod recovery;

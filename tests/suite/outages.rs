@@ -1,0 +1,156 @@
+//! A Redis that goes away in each of the ways there are: the host waits, `/readyz` says what is wrong, and when it is mended
+//! the host goes on by itself, with nothing lost and nothing delivered twice.
+
+use std::time::Duration;
+
+use tests::redis_server::Keep;
+use tests::{Answer, Event, Receiver, RedisServer, TestHost, eventually, host, until};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// All connections are closed, and can be made again.
+    Cut,
+    Killed,
+    Loading,
+    ReadOnly,
+    NoMemory,
+    Stalled,
+    Password,
+    NoPermission,
+}
+
+const PASSWORD: &str = "open-sesame";
+
+impl Cause {
+    async fn inflict(self, redis: &mut RedisServer) {
+        match self {
+            Cause::Cut => cut(redis).await,
+            Cause::Killed => redis.kill(),
+            Cause::Loading => {
+                // Redis looks up from loading now and then only, so there must be much to load.
+                let mut pipeline = redis::pipe();
+                for number in 0..6000 {
+                    pipeline.cmd("SET").arg("ballast").arg(number).ignore();
+                }
+                pipeline.query_async::<()>(&mut redis.connection().await).await.unwrap();
+                redis.relaunch(&["--key-load-delay", "1000"]);
+            }
+            Cause::ReadOnly => drop(redis.run::<String>(&["REPLICAOF", "127.0.0.1", "1"]).await),
+            Cause::NoMemory => drop(redis.run::<String>(&["CONFIG", "SET", "maxmemory", "1"]).await),
+            Cause::Stalled => drop(redis.run::<String>(&["CLIENT", "PAUSE", "5000", "ALL"]).await),
+            Cause::Password => {
+                let _: String = redis.run(&["CONFIG", "SET", "requirepass", "changed"]).await;
+                redis.password("changed");
+                cut(redis).await;
+            }
+            Cause::NoPermission => drop(redis.run::<String>(&["ACL", "SETUSER", "default", "-@stream"]).await),
+        }
+    }
+
+    /// Part of what `/readyz` says; nothing if it is over before anybody can look.
+    fn says(self) -> &'static str {
+        match self {
+            Cause::Cut => "",
+            Cause::Killed => "it refuses connections: does it run?",
+            Cause::Loading => "it is loading its data",
+            Cause::ReadOnly => "it is read-only",
+            Cause::NoMemory => "it is out of memory",
+            Cause::Stalled => "has not answered for",
+            Cause::Password => "it refuses the user or the password of queue.url",
+            Cause::NoPermission => "the user of queue.url may not do what Weft needs",
+        }
+    }
+
+    async fn mend(self, redis: &mut RedisServer) {
+        match self {
+            Cause::Cut => {}
+            // These end by themselves.
+            Cause::Loading | Cause::Stalled => redis.answers().await,
+            Cause::Killed => redis.restart().await,
+            Cause::ReadOnly => drop(redis.run::<String>(&["REPLICAOF", "NO", "ONE"]).await),
+            Cause::NoMemory => drop(redis.run::<String>(&["CONFIG", "SET", "maxmemory", "0"]).await),
+            Cause::Password => {
+                let _: String = redis.run(&["CONFIG", "SET", "requirepass", PASSWORD]).await;
+                redis.password(PASSWORD);
+            }
+            Cause::NoPermission => drop(redis.run::<String>(&["ACL", "SETUSER", "default", "+@all"]).await),
+        }
+    }
+}
+
+async fn cut(redis: &RedisServer) {
+    let _: u64 = redis.run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+}
+
+async fn ready(host: &TestHost) -> (u16, String) {
+    let answer = reqwest::get(host.url("/readyz")).await.expect("it listens");
+    (answer.status().as_u16(), answer.text().await.expect("text"))
+}
+
+async fn survives(cause: Cause) {
+    let (mut redis, receiver) = (RedisServer::keeping(Keep::All).await, Receiver::start().await);
+    let _: String = redis.run(&["CONFIG", "SET", "requirepass", PASSWORD]).await;
+    redis.password(PASSWORD);
+    let mut config = host::config(&redis.url());
+    config.queue.heartbeat = Duration::from_millis(300);
+    config.queue.dead_after = Duration::from_secs(2);
+    config.queue.claim_idle = Duration::from_secs(2);
+    let hosts = [TestHost::with(config.clone()).await, TestHost::with(config).await];
+    // Of each of these an attempt is under way when Redis goes away, and its result is known before it is back.
+    receiver.answers("/taken", |_| Answer::status(204).after(Duration::from_secs(1)));
+    receiver.answers("/retried", |asked| {
+        if asked < 5 { Answer::status(500).after(Duration::from_secs(1)) } else { Answer::status(204) }
+    });
+    for number in 0..5 {
+        for path in ["/taken", "/retried"] {
+            let event = Event::to(&receiver.url(path)).subscription(&path[1..]).id(format!("{path}-{number}"));
+            redis.publish(&event.json()).await;
+        }
+    }
+    receiver.wait_for(10).await;
+    cause.inflict(&mut redis).await;
+    if !cause.says().is_empty() {
+        for host in &hosts {
+            let said = eventually("readyz says so", || async {
+                let (status, text) = ready(host).await;
+                (status == 503 && text.contains(cause.says())).then_some(text)
+            });
+            let said = said.await;
+            assert!(!said.contains(PASSWORD), "{said}");
+        }
+    }
+    cause.mend(&mut redis).await;
+    redis.publish(&Event::to(&receiver.url("/")).id("later").json()).await;
+    until("what came later arrives", || receiver.ids().iter().any(|id| id == "later")).await;
+    eventually("all is settled", || async {
+        let scheduled: u64 = redis.run(&["ZCARD", "o2ims:retry"]).await;
+        (redis.pending("o2ims:events").await == 0 && scheduled == 0).then_some(())
+    })
+    .await;
+    for host in &hosts {
+        eventually("it is ready", || async { (ready(host).await.0 == 200).then_some(()) }).await;
+    }
+    let arrived = |path| receiver.arrived_at(path).len();
+    assert_eq!((arrived("/taken"), arrived("/retried")), (5, 10), "{cause:?}: each attempt once");
+    assert!(redis.dead_letters().await.is_empty());
+    for host in hosts {
+        host.stop().await;
+    }
+}
+
+macro_rules! survived {
+    ($($name:ident: $cause:ident)*) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $name() { survives(Cause::$cause).await; })*
+    };
+}
+
+survived! {
+    all_connections_are_closed: Cut
+    redis_is_killed_and_comes_back: Killed
+    redis_takes_long_to_load: Loading
+    redis_becomes_read_only: ReadOnly
+    redis_runs_out_of_memory: NoMemory
+    redis_stalls: Stalled
+    the_password_is_changed_and_changed_back: Password
+    a_permission_is_taken_away_and_given_back: NoPermission
+}
