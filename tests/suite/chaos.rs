@@ -13,8 +13,8 @@ const STEPS: usize = 8;
 const HOSTS: usize = 2;
 /// Events between two faults.
 const BETWEEN: usize = 60;
-/// After the last fault all must come to rest.
-const AT_REST: Duration = Duration::from_secs(90);
+/// After the last fault all must come to rest: long before anything could be claimed by its age.
+const AT_REST: Duration = Duration::from_secs(60);
 /// Longer than an attempt: one that a fault interrupted may have begun so long before it.
 const ATTEMPT: Duration = Duration::from_secs(6);
 
@@ -23,7 +23,9 @@ fn file(port: u16) -> String {
         r#"
         [queue]
         url = "redis://127.0.0.1:{port}"
-        claim_idle = "9s"
+        heartbeat = "500ms"
+        dead_after = "3s"
+        claim_idle = "10m"
         [delivery]
         worker_count = 2
         in_flight = 16
