@@ -440,6 +440,10 @@ async fn tls_is_used_for_servers_sentinels_and_clusters() {
     let server = RedisServer::with(Keep::Nothing, &options).await;
     let url = format!("rediss://127.0.0.1:{port}");
     delivers(with_tls(config(&url, &keys), &certificates), &server, &keys.events).await;
+    // Who signed its certificate nobody knows unless it is said.
+    let stranger = TestHost::with(config(&url, &keys)).await;
+    not_ready(&stranger, &["certificate"]).await;
+    stranger.stop().await;
 
     // Sentinels reach a master at the port that they name, so this one has TLS on it.
     let sentinel = free_port();
