@@ -144,7 +144,18 @@ impl Run {
             if left.values().all(|count| *count == 0) {
                 return;
             }
-            assert!(began.elapsed() < AT_REST, "seed {}: not at rest: {left:?}", self.seed);
+            if began.elapsed() >= AT_REST {
+                let scheduled: redis::Value = self.redis.run(&["ZRANGE", "o2ims:retry", "0", "9", "WITHSCORES"]).await;
+                let held: redis::Value = self.redis.run(&["HGETALL", "o2ims:retry:held"]).await;
+                let claims: redis::Value = self.redis.run(&["HGETALL", "o2ims:retry:claims"]).await;
+                let hosts: redis::Value =
+                    self.redis.run(&["ZRANGE", "o2ims:retry:hosts", "0", "9", "WITHSCORES"]).await;
+                let now: redis::Value = self.redis.run(&["TIME"]).await;
+                panic!(
+                    "seed {}: not at rest: {left:?}, scheduled {scheduled:?}, held {held:?}, claims {claims:?}, hosts {hosts:?}, now {now:?}",
+                    self.seed
+                );
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

@@ -115,9 +115,17 @@ end
 return redis.status_reply('OK')
 ";
 
-/// ARGV: group, host. It lives no more, and goes without a trace where it has nothing pending.
+/// ARGV: group, host. It lives no more, and goes without a trace where it has nothing pending. What it had taken from the
+/// schedule and lost track of is due: nobody looks for leases of hosts that are not even dead.
 pub(super) const LEAVE: &str = "
 redis.call('ZREM', KEYS[10], ARGV[2])
+local held = redis.call('HGETALL', KEYS[11])
+for at = 1, #held, 2 do
+  if starts_with(held[at + 1], ARGV[2] .. ' ') then
+    redis.call('ZADD', KEYS[3], 'XX', now, held[at])
+    redis.call('HDEL', KEYS[11], held[at])
+  end
+end
 for stream = 1, 2 do
   local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[stream], ARGV[1])
   for _, consumer in ipairs(consumers.err and {} or consumers) do

@@ -124,6 +124,8 @@ return redis.status_reply('OK')
 const TAKE_DUE: &str = "
 local lease = string.format('%.0f', now + tonumber(ARGV[2]))
 local answer = { lease, -1 }
+-- Of a host that was taken for dead meanwhile nobody would ever claim what it takes now.
+if not redis.call('ZSCORE', KEYS[10], ARGV[4]) then return { lease, 10 } end
 local is_held_up = let_go(ARGV[3], tonumber(ARGV[1]))
 local suspects, claims_max, claimed = tonumber(ARGV[5]), tonumber(ARGV[6]), redis.call('EXISTS', KEYS[12]) == 1
 local may_judge = ARGV[7] == '1' and is_fresh(ARGV[4], tonumber(ARGV[8]))
