@@ -11,6 +11,7 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router, middleware};
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
 use crate::plugin::Plugins;
@@ -21,6 +22,7 @@ pub use auth::{Role, Token, TokenSecret};
 mod auth;
 pub mod dead_letters;
 pub mod events;
+mod lines;
 pub mod plugins;
 
 /// Events in one request.
@@ -40,6 +42,8 @@ pub struct Admin {
     pub body_bytes_max: usize,
     /// The plugins.
     pub plugins: Arc<Plugins>,
+    /// Ends answers that take long.
+    pub stop: CancellationToken,
 }
 
 /// Serves until `shutdown` resolves.
@@ -54,7 +58,8 @@ fn router(admin: Arc<Admin>) -> Router {
     let guarded = Router::new()
         .route("/metrics", get(metrics))
         .route("/v1/events", post(events::publish).layer(DefaultBodyLimit::max(batch_bytes_max)))
-        .route("/v1/dead-letters", get(dead_letters::list))
+        .route("/v1/dead-letters", get(dead_letters::list).delete(dead_letters::many::purge))
+        .route("/v1/dead-letters/replay", post(dead_letters::many::replay))
         .route("/v1/dead-letters/{id}", get(dead_letters::show))
         .route("/v1/dead-letters/{id}", delete(dead_letters::purge))
         .route("/v1/dead-letters/{id}/replay", post(dead_letters::replay))

@@ -16,6 +16,7 @@ mod demo;
 mod desk;
 mod dlq;
 mod plugin;
+mod progress;
 mod publish;
 mod serve;
 

@@ -89,6 +89,8 @@ pub struct Queue {
     pub retention: Option<Duration>,
     /// The same for replays.
     pub deliveries_retention: Duration,
+    /// More dead letters than this are worth a warning; 0 for never.
+    pub dead_letters_warn: u64,
 }
 
 /// How deliveries are made: the six settings of the Go workers by their names, and ours.
@@ -334,6 +336,7 @@ impl Default for Queue {
             adopt_older_than: Duration::from_secs(24 * 60 * 60),
             retention: None,
             deliveries_retention: Duration::from_secs(60 * 60),
+            dead_letters_warn: 10_000,
         }
     }
 }

@@ -99,6 +99,7 @@ impl Daemon {
             beat_every: config.queue.heartbeat,
             body: delivery.body,
             body_bytes_max: delivery.body_bytes_max,
+            dead_letters_warn: config.queue.dead_letters_warn,
         };
         let telemetry = Arc::new(Telemetry::new(config.metrics.subscription_labels));
         let health = Arc::new(Health::starting());
@@ -128,6 +129,7 @@ impl Daemon {
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Daemon { parts, chained, used, state, tokens, listener } = self;
         let plugins = Arc::clone(&parts.plugins);
+        let stop = CancellationToken::new();
         let admin = Admin {
             queue: Arc::clone(&parts.queue),
             health: Arc::clone(&parts.health),
@@ -135,9 +137,9 @@ impl Daemon {
             tokens,
             body_bytes_max: parts.limits.body_bytes_max,
             plugins: Arc::clone(&parts.plugins),
+            stop: stop.clone(),
         };
         warn_of_dangers(&*parts.queue).await;
-        let stop = CancellationToken::new();
         let serving = tokio::spawn(admin::serve(admin, listener, stop.clone().cancelled_owned()));
         let mut shutdown = pin!(shutdown);
         // Dropping either loses nothing: one only waits, and the other is not asked again once it resolved.

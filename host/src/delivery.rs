@@ -10,7 +10,7 @@ use http::HeaderValue;
 use sha2::{Digest, Sha256};
 
 use crate::attempt::AttemptResult;
-use crate::entry::{Content, DeadLetter, Entry, Handle, Record, Turn};
+use crate::entry::{Content, DeadLetter, Death, Entry, Handle, Record, Turn};
 use crate::event::{BodyForm, Event, Notification};
 use crate::outcome::{DeadReason, Outcome};
 use crate::request::Draft;
@@ -47,8 +47,8 @@ pub struct Trail {
     pub first_seen: SystemTime,
     /// How often it was replayed.
     pub replays: u32,
-    /// Why it died each time before, oldest first.
-    pub died_before: Vec<DeadReason>,
+    /// How it died before, oldest first.
+    pub died_before: Vec<Death>,
 }
 
 /// The headers that say which delivery a request is.

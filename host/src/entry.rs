@@ -22,10 +22,33 @@ pub struct EntryId {
 }
 
 impl EntryId {
+    /// Before all others.
+    pub const MIN: EntryId = EntryId::new(0, 0);
+    /// After all others.
+    pub const MAX: EntryId = EntryId::new(u64::MAX, u64::MAX);
+
     /// An id in a queue without shards.
     #[must_use]
     pub const fn new(ms: u64, seq: u64) -> EntryId {
         EntryId { ms, seq, shard: None }
+    }
+
+    /// The first id that can be larger, in a queue without shards.
+    #[must_use]
+    pub fn next(self) -> EntryId {
+        match self.seq.checked_add(1) {
+            Some(seq) => EntryId::new(self.ms, seq),
+            None => EntryId::new(self.ms.saturating_add(1), 0),
+        }
+    }
+
+    /// The last id that can be smaller, in a queue without shards.
+    #[must_use]
+    pub fn previous(self) -> EntryId {
+        match self.seq.checked_sub(1) {
+            Some(seq) => EntryId::new(self.ms, seq),
+            None => EntryId::new(self.ms.saturating_sub(1), u64::MAX),
+        }
     }
 
     /// When the entry was made, by the queue's clock.
@@ -200,8 +223,32 @@ pub struct DeadLetter {
     pub first_seen: SystemTime,
     /// How often it was replayed before.
     pub replays: u32,
-    /// Why it died each time before, oldest first.
-    pub died_before: Vec<DeadReason>,
+    /// How it died before, oldest first; the last [`DEATHS_MAX`] times.
+    pub died_before: Vec<Death>,
     /// Fields of a malformed entry beside `event`, as found.
     pub raw: Vec<(Bytes, Bytes)>,
+}
+
+/// Deaths that a trail keeps: the most recent ones. How often it was replayed is counted beyond that.
+pub const DEATHS_MAX: usize = 10;
+
+/// A death that a replay undid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Death {
+    /// Why.
+    pub reason: DeadReason,
+    /// When it was given up; `None` if the version of Weft that replayed it did not say.
+    pub died: Option<SystemTime>,
+    /// When it was replayed; `None` likewise.
+    pub replayed: Option<SystemTime>,
+}
+
+impl DeadLetter {
+    /// The deaths that a replay at this time leaves behind, this one included.
+    #[must_use]
+    pub fn deaths(&self, replayed: SystemTime) -> Vec<Death> {
+        let last = Death { reason: self.reason, died: Some(self.failed_at), replayed: Some(replayed) };
+        let all = self.died_before.len() + 1;
+        self.died_before.iter().copied().chain([last]).skip(all.saturating_sub(DEATHS_MAX)).collect()
+    }
 }

@@ -58,6 +58,8 @@ pub(crate) struct Limits {
     pub(crate) beat_every: Duration,
     pub(crate) body: BodyForm,
     pub(crate) body_bytes_max: usize,
+    /// More dead letters are worth a warning; none if zero.
+    pub(crate) dead_letters_warn: u64,
 }
 
 /// Runs until `shutdown` resolves, then drains: receives nothing more, lets attempts finish, records their outcomes.
@@ -103,7 +105,7 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
     }
     let feeding = scheduler::feed(Arc::clone(&worker), stop.clone());
     loops.spawn(abandon().run_until_cancelled_owned(feeding));
-    let observing = observe(Arc::clone(&worker), stop.clone());
+    let observing = observe(Arc::clone(&worker), limits.dead_letters_warn, stop.clone());
     loops.spawn(abandon().run_until_cancelled_owned(observing));
     let settling: Vec<_> = settlers.into_iter().map(|settler| tokio::spawn(settler.run())).collect();
     let hearts: Vec<_> = shards.iter().map(|shard| Heart::start(shard, &health, limits.beat_every)).collect();
@@ -161,8 +163,9 @@ async fn look(worker: &Worker) -> Result<Depth, queue::Error> {
 }
 
 /// Keeps the gauges and the store's health up to date.
-async fn observe(worker: Arc<Worker>, stop: CancellationToken) {
-    let mut started = false;
+async fn observe(worker: Arc<Worker>, dead_letters_warn: u64, stop: CancellationToken) {
+    let (mut started, mut graveyard) = (false, Graveyard { warn_beyond: dead_letters_warn, is_crowded: false });
+    worker.telemetry.dead_letters_warn(dead_letters_warn);
     loop {
         let plugins = &worker.plugins;
         worker.telemetry.plugins(&plugins.list(), plugins.loads(), &plugins.shadows());
@@ -177,6 +180,7 @@ async fn observe(worker: Arc<Worker>, stop: CancellationToken) {
         }
         if let Ok(Ok(depth)) = depth {
             worker.telemetry.depth(&depth);
+            graveyard.look(depth.dead);
             if !started {
                 worker.health().started();
                 started = true;
@@ -188,6 +192,27 @@ async fn observe(worker: Arc<Worker>, stop: CancellationToken) {
             biased;
             () = tokio::time::sleep(LOOK_EVERY) => {}
             () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Says once when there are too many dead letters.
+struct Graveyard {
+    /// Never if zero.
+    warn_beyond: u64,
+    is_crowded: bool,
+}
+
+impl Graveyard {
+    fn look(&mut self, dead_letters: u64) {
+        let limit = self.warn_beyond;
+        if limit > 0 && dead_letters > limit && !self.is_crowded {
+            self.is_crowded = true;
+            tracing::warn!(dead_letters, limit, "more dead letters than queue.dead_letters_warn: see weft dlq list");
+        }
+        // Not at each letter more or less around the limit.
+        if dead_letters <= limit - limit / 10 {
+            self.is_crowded = false;
         }
     }
 }

@@ -2,14 +2,16 @@
 //! (`tests/suite/conformance.rs`). Knows entries and records; knows nothing of HTTP, plugins or subscriptions.
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::entry::{DeadLetter, Entry, EntryId, Handle, Settlement};
 use crate::outcome::DeadReason;
+use crate::stored::unix_ms;
 
 pub mod embedded;
 pub mod memory;
@@ -63,22 +65,18 @@ pub trait Queue: Send + Sync + 'static {
     /// settling a batch a second time changes nothing.
     async fn settle(&self, batch: &[Settlement]) -> Result<(), Error>;
 
-    /// Dead letters, newest first, that match the filter and are older than `before`.
-    async fn dead_letters(
-        &self,
-        filter: &Filter,
-        before: Option<EntryId>,
-        max: NonZeroUsize,
-    ) -> Result<DeadPage, Error>;
+    /// Up to `max` dead letters that match the filter.
+    async fn dead_letters(&self, filter: &Filter, start: Start, max: NonZeroUsize) -> Result<DeadPage, Error>;
 
     /// One dead letter.
     async fn dead_letter(&self, id: EntryId) -> Result<Option<DeadLetter>, Error>;
 
-    /// Turns a dead letter into a new delivery in one atomic step; `None` if it is not there (any more).
-    async fn replay(&self, id: EntryId) -> Result<Option<EntryId>, Error>;
+    /// Turns dead letters into new deliveries, in this order, each in one atomic step; `None` for one that is not there
+    /// (any more). When it fails, some of them may have been replayed; those are no dead letters any more.
+    async fn replay(&self, ids: &[EntryId]) -> Result<Vec<Option<EntryId>>, Error>;
 
-    /// Deletes a dead letter; says whether it was there.
-    async fn purge(&self, id: EntryId) -> Result<bool, Error>;
+    /// Deletes dead letters; says how many of them were there.
+    async fn purge(&self, ids: &[EntryId]) -> Result<usize, Error>;
 
     /// How much waits where.
     async fn depth(&self) -> Result<Depth, Error>;
@@ -128,14 +126,64 @@ pub struct Filter {
     pub subscription_id: Option<String>,
     /// That died for this reason.
     pub reason: Option<DeadReason>,
+    /// That became dead letters then or later, by the queue's clock.
+    pub since: Option<SystemTime>,
+    /// That became dead letters before, by the queue's clock.
+    pub until: Option<SystemTime>,
 }
 
 impl Filter {
-    /// Whether it means this one.
-    #[must_use]
-    pub fn matches(&self, letter: &DeadLetter) -> bool {
+    /// Whether it means this one, its time aside.
+    fn matches(&self, letter: &DeadLetter) -> bool {
         self.subscription_id.as_ref().is_none_or(|id| *id == letter.subscription_id)
             && self.reason.is_none_or(|reason| reason == letter.reason)
+    }
+
+    /// The ids that are left from `start` on. An id holds when its letter was made, so that times need no search.
+    fn span(&self, start: Start) -> Range<EntryId> {
+        let mut span = self.since.map_or(EntryId::MIN, first_of)..self.until.map_or(EntryId::MAX, first_of);
+        match start {
+            Start::Newest | Start::Oldest => {}
+            Start::Before(id) => span.end = span.end.min(id),
+            Start::After(id) => span.start = span.start.max(id.next()),
+        }
+        span.start = span.start.min(span.end);
+        span
+    }
+}
+
+/// The smallest id that can be of this time or later.
+fn first_of(time: SystemTime) -> EntryId {
+    let ms = unix_ms(time);
+    let is_past_it = SystemTime::UNIX_EPOCH + Duration::from_millis(ms) < time;
+    EntryId::new(ms.saturating_add(u64::from(is_past_it)), 0)
+}
+
+/// Where looking through dead letters begins, and so in which order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With the newest, to the oldest.
+    Newest,
+    /// With the next older one.
+    Before(EntryId),
+    /// With the oldest, to the newest.
+    Oldest,
+    /// With the next newer one.
+    After(EntryId),
+}
+
+impl Start {
+    /// Where to go on in the same order.
+    #[must_use]
+    pub fn past(self, id: EntryId) -> Start {
+        if self.is_forward() { Start::After(id) } else { Start::Before(id) }
+    }
+
+    fn is_forward(self) -> bool {
+        match self {
+            Start::Oldest | Start::After(_) => true,
+            Start::Newest | Start::Before(_) => false,
+        }
     }
 }
 
@@ -144,7 +192,7 @@ impl Filter {
 pub struct DeadPage {
     /// Each with its own id in the dead letters.
     pub letters: Vec<(EntryId, DeadLetter)>,
-    /// Ask again with this as `before`; `None` at the end.
+    /// Go on [`past`](Start::past) this; `None` at the end.
     pub next: Option<EntryId>,
 }
 
@@ -184,7 +232,7 @@ impl Depth {
 }
 
 /// The queue could not do its work. Nothing was acknowledged.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The store does not answer, or not now; trying again may help.
     #[error("{store} is not available: {why}")]
@@ -194,7 +242,7 @@ pub enum Error {
         /// What it or the connection said.
         why: String,
     },
-    /// The store answered with something that cannot be: another program's keys, or a damaged file.
+    /// The store answered with something that cannot be: another program's keys, or a damaged file. Trying again does not help.
     #[error("{0}")]
     Corrupt(String),
     /// Another process has the embedded queue open.
@@ -208,4 +256,34 @@ pub enum Error {
     /// The URL in `queue.url` is none this build can use.
     #[error("queue.url: {0}")]
     BadUrl(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIME: SystemTime = SystemTime::UNIX_EPOCH;
+
+    #[track_caller]
+    fn check(since_us: Option<u64>, until_us: Option<u64>, start: Start, expected: [(u64, u64); 2]) {
+        let time = |us: u64| TIME + Duration::from_micros(us);
+        let filter = Filter { since: since_us.map(time), until: until_us.map(time), ..Filter::default() };
+        let Range { start, end } = filter.span(start);
+        assert_eq!([(start.ms, start.seq), (end.ms, end.seq)], expected);
+    }
+
+    #[test]
+    fn times_and_where_to_go_on_are_ranges_of_ids() {
+        const MAX: (u64, u64) = (u64::MAX, u64::MAX);
+        let (id, old) = (EntryId::new(5, 3), EntryId::new(0, 1));
+        check(None, None, Start::Newest, [(0, 0), MAX]);
+        check(Some(2000), Some(9000), Start::Oldest, [(2, 0), (9, 0)]);
+        check(Some(2001), Some(9001), Start::Newest, [(3, 0), (10, 0)]);
+        check(Some(2000), Some(9000), Start::Before(id), [(2, 0), (5, 3)]);
+        check(Some(2000), Some(9000), Start::After(id), [(5, 4), (9, 0)]);
+        check(Some(2000), Some(9000), Start::After(old), [(2, 0), (9, 0)]);
+        check(Some(2000), Some(9000), Start::Before(old), [(0, 1), (0, 1)]);
+        check(Some(9000), Some(2000), Start::Newest, [(2, 0), (2, 0)]);
+        check(None, None, Start::After(EntryId::new(5, u64::MAX)), [(6, 0), MAX]);
+    }
 }

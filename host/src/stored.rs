@@ -12,9 +12,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::Trail;
-use crate::entry::Entry;
+use crate::entry::{DEATHS_MAX, DeadLetter, Death, Entry};
 use crate::event::Event;
-use crate::outcome::DeadReason;
 use crate::request::Draft;
 
 const VERSION: u32 = 1;
@@ -175,19 +174,39 @@ pub(crate) fn trail_of(entry: &Entry, now: SystemTime) -> Trail {
     Trail { first_seen: now, replays: text(REPLAYS).parse().unwrap_or_default(), died_before: split(text(DIED_BEFORE)) }
 }
 
-/// The fields that replay writes beside `event`.
-pub(crate) fn trail_fields(replays: u32, died_before: &[DeadReason]) -> [(&'static str, String); 2] {
+/// The fields that tell of a past beside `event`.
+pub(crate) fn trail_fields(replays: u32, died_before: &[Death]) -> [(&'static str, String); 2] {
     [(REPLAYS, replays.to_string()), (DIED_BEFORE, join(died_before))]
 }
 
-/// Reasons as one text, oldest first.
-pub(crate) fn join(reasons: &[DeadReason]) -> String {
-    reasons.iter().map(|reason| reason.name()).collect::<Vec<_>>().join(",")
+/// The same for the delivery that a replay at this time makes of a dead letter.
+pub(crate) fn replayed_fields(letter: &DeadLetter, now: SystemTime) -> [(&'static str, String); 2] {
+    trail_fields(letter.replays.saturating_add(1), &letter.deaths(now))
 }
 
-/// Reads what [`join`] wrote; what this version does not know is left out.
-pub(crate) fn split(text: &str) -> Vec<DeadReason> {
-    text.split(',').filter_map(|name| name.parse().ok()).collect()
+/// Deaths as one text, oldest first: `reason@died/replayed`, times as RFC 3339 and left out where not known.
+pub(crate) fn join(deaths: &[Death]) -> String {
+    let time = |time: Option<SystemTime>| time.map(|time| humantime::format_rfc3339_seconds(time).to_string());
+    let one = |death: &Death| match (time(death.died), time(death.replayed)) {
+        (None, None) => death.reason.name().to_owned(),
+        (died, replayed) => {
+            format!("{}@{}/{}", death.reason, died.unwrap_or_default(), replayed.unwrap_or_default())
+        }
+    };
+    deaths.iter().map(one).collect::<Vec<_>>().join(",")
+}
+
+/// Reads what [`join`] wrote; what this version does not know is left out, and what is beyond the limit.
+pub(crate) fn split(text: &str) -> Vec<Death> {
+    let one = |text: &str| {
+        let (reason, times) = text.split_once('@').unwrap_or((text, ""));
+        let (died, replayed) = times.split_once('/').unwrap_or((times, ""));
+        let time = |text: &str| humantime::parse_rfc3339(text).ok();
+        Some(Death { reason: reason.parse().ok()?, died: time(died), replayed: time(replayed) })
+    };
+    let mut deaths: Vec<Death> = text.rsplit(',').filter_map(one).take(DEATHS_MAX).collect();
+    deaths.reverse();
+    deaths
 }
 
 /// Milliseconds since the Unix epoch.
@@ -199,6 +218,7 @@ pub(crate) fn unix_ms(time: SystemTime) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::DeadReason;
 
     fn stored(draft: Option<StoredDraft>) -> Stored {
         Stored {
@@ -210,9 +230,28 @@ mod tests {
             trail: Trail {
                 first_seen: SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_868_200_123),
                 replays: 2,
-                died_before: vec![DeadReason::Exhausted, DeadReason::Gone],
+                died_before: vec![
+                    Death { reason: DeadReason::Exhausted, died: None, replayed: None },
+                    Death { reason: DeadReason::Gone, died: Some(seconds(7)), replayed: Some(seconds(9)) },
+                ],
             },
         }
+    }
+
+    fn seconds(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_868_200 + seconds)
+    }
+
+    #[test]
+    fn deaths_are_a_text_that_versions_before_and_after_can_read() {
+        let deaths = stored(None).trail.died_before;
+        let text = "exhausted,gone@2026-01-08T10:30:07Z/2026-01-08T10:30:09Z";
+        assert_eq!((join(&deaths).as_str(), split(text)), (text, deaths));
+        assert!(split("").is_empty() && split("boredom,,@/").is_empty());
+        let [odd] = split("boredom@x/y,gone@never/2026-01-08T10:30:09Z")[..] else { panic!("one is known") };
+        assert_eq!(odd, Death { reason: DeadReason::Gone, died: None, replayed: Some(seconds(9)) });
+        let many = split(&format!("stale,{}", ["gone"; DEATHS_MAX].join(",")));
+        assert!(many.len() == DEATHS_MAX && many.iter().all(|death| death.reason == DeadReason::Gone));
     }
 
     #[test]

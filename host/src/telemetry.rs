@@ -84,6 +84,7 @@ pub struct Telemetry {
     scheduled: IntGauge,
     dead_letters: IntGauge,
     lost: IntGauge,
+    dead_letters_warn: IntGauge,
     of_plugins: OfPlugins,
 }
 
@@ -195,6 +196,10 @@ impl Telemetry {
                 "weft_queue_lost",
                 "Events that somebody trimmed off the stream before any host received them: they are lost.",
             ),
+            dead_letters_warn: make.gauge(
+                "weft_dead_letters_warn",
+                "More dead letters than this are worth a look (queue.dead_letters_warn); 0 if any number is fine.",
+            ),
             of_plugins: OfPlugins::new(&make, fine),
             watchers: broadcast::Sender::new(WATCH_BACKLOG),
             subscription_labels_max,
@@ -229,6 +234,11 @@ impl Telemetry {
         let before = self.lost.get();
         self.lost.set(total);
         total > before
+    }
+
+    /// Sets the gauge that dead letters are compared with.
+    pub(crate) fn dead_letters_warn(&self, limit: u64) {
+        self.dead_letters_warn.set(i64::try_from(limit).unwrap_or(i64::MAX));
     }
 
     /// Sets what is told about the plugins there are.

@@ -20,7 +20,7 @@ const LAYERS: [(&str, &[(&str, &str)]); 4] = [
             ("retry", "attempt outcome"),
             ("secret", ""),
             ("state", ""),
-            ("stored", "delivery entry event outcome request"),
+            ("stored", "delivery entry event request"),
             ("subscription", "breaker rate retry secret"),
         ],
     ),
@@ -50,7 +50,10 @@ const LAYERS: [(&str, &[(&str, &str)]); 4] = [
             ("worker", "backoff endpoints gate health settler slots"),
         ],
     ),
-    ("wiring", &[("admin", ""), ("cli", "admin config daemon"), ("config", "admin"), ("daemon", "admin config")]),
+    (
+        "wiring",
+        &[("admin", ""), ("cli", "admin config daemon"), ("config", "admin"), ("daemon", "admin config")],
+    ),
 ];
 
 /// What would give a domain module I/O, a clock, chance or waiting.

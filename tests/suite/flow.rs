@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tests::{Answer, Event, Receiver, RedisServer, TestHost, eventually, host, until};
 use weft::config::Overrides;
+use weft::queue::{Filter, Start};
 use weft::subscription::Ordering;
 
 fn parked(host: &TestHost, block: &str) -> f64 {
@@ -259,12 +260,12 @@ async fn a_dead_letter_does_not_hold_its_line_and_a_replay_goes_to_the_end_of_it
     receiver.answers("/", |asked| Answer::status(if asked < 2 { 500 } else { 204 }).after(Duration::from_millis(50)));
     publish(&redis, &receiver, "/", "strict", 3).await;
     let id = eventually("a dead letter", || async {
-        let page = host.queue.dead_letters(&weft::queue::Filter::default(), None, NonZeroUsize::MIN).await.unwrap();
+        let page = host.queue.dead_letters(&Filter::default(), Start::Newest, NonZeroUsize::MIN).await.unwrap();
         page.letters.first().map(|(id, _)| *id)
     })
     .await;
     publish(&redis, &receiver, "/", "later", 1).await;
-    host.queue.replay(id).await.unwrap().expect("it is there");
+    assert!(host.queue.replay(&[id]).await.unwrap()[0].is_some(), "it was there");
     until("all", || receiver.ids().len() == 2 + 2 + 1 + 1).await;
     let strict: Vec<_> = receiver.ids().into_iter().filter(|id| id.starts_with("strict")).collect();
     assert_eq!(strict, ["strict-0", "strict-0", "strict-1", "strict-2", "strict-0"]);

@@ -1,7 +1,8 @@
-//! `/v1/dead-letters`: list, show, replay, purge.
+//! `/v1/dead-letters`: list, show, replay, purge; one by one here, many at once in [`many`].
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -10,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Admin, Refusal};
-use crate::entry::{DeadLetter, EntryId};
-use crate::outcome::DeadReason;
-use crate::queue::Filter;
+use crate::entry::{DeadLetter, Death, EntryId};
+use crate::queue::{Filter, Start};
+
+pub mod many;
+pub mod moment;
 
 const PAGE: usize = 100;
 const PAGE_MAX: usize = 1000;
@@ -23,8 +26,37 @@ const PAGE_MAX: usize = 1000;
 pub struct Ask {
     subscription: Option<String>,
     reason: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
     before: Option<String>,
     limit: Option<usize>,
+}
+
+/// What of an ask makes a filter, as it came.
+#[derive(Debug, Default)]
+struct Wanted<'a> {
+    subscription: Option<&'a str>,
+    reason: Option<&'a str>,
+    since: Option<&'a str>,
+    until: Option<&'a str>,
+}
+
+impl Wanted<'_> {
+    fn filter(&self) -> Result<Filter, Refusal> {
+        let now = SystemTime::now();
+        let time = |name: &str, text: Option<&str>| {
+            let read = text.map(|text| {
+                moment::parse(text, now).map_err(|error| Refusal::bad_request(format!("{name}={text}: {error}")))
+            });
+            read.transpose()
+        };
+        Ok(Filter {
+            subscription_id: self.subscription.map(str::to_owned),
+            reason: parse("reason", self.reason)?,
+            since: time("since", self.since)?,
+            until: time("until", self.until)?,
+        })
+    }
 }
 
 /// One page, newest first.
@@ -59,8 +91,8 @@ pub struct Letter {
     pub original_id: String,
     /// How often it was replayed before.
     pub replays: u32,
-    /// Why it died each time before.
-    pub died_before: Vec<String>,
+    /// How it died before, oldest first; the last ten times.
+    pub died_before: Vec<Died>,
     /// The event's JSON, if it is JSON.
     pub event: Option<Box<RawValue>>,
     /// The event as text, if it is not JSON.
@@ -69,6 +101,19 @@ pub struct Letter {
     /// Further fields of a malformed entry.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub raw: Vec<(String, String)>,
+}
+
+/// A death that a replay undid.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Died {
+    /// Why.
+    pub reason: String,
+    /// When; RFC 3339, absent if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub died: Option<String>,
+    /// When it was replayed; RFC 3339, absent if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replayed: Option<String>,
 }
 
 /// The delivery that a replay made.
@@ -80,11 +125,15 @@ pub struct Replayed {
 
 /// Lists.
 pub async fn list(State(admin): State<Arc<Admin>>, Query(ask): Query<Ask>) -> Result<Json<Page>, Refusal> {
-    let reason: Option<DeadReason> = parse("reason", ask.reason.as_deref())?;
-    let before: Option<EntryId> = parse("before", ask.before.as_deref())?;
-    let filter = Filter { subscription_id: ask.subscription, reason };
+    let wanted = Wanted {
+        subscription: ask.subscription.as_deref(),
+        reason: ask.reason.as_deref(),
+        since: ask.since.as_deref(),
+        until: ask.until.as_deref(),
+    };
+    let start = parse("before", ask.before.as_deref())?.map_or(Start::Newest, Start::Before);
     let limit = NonZeroUsize::new(ask.limit.unwrap_or(PAGE).min(PAGE_MAX)).unwrap_or(NonZeroUsize::MIN);
-    let page = admin.queue.dead_letters(&filter, before, limit).await?;
+    let page = admin.queue.dead_letters(&wanted.filter()?, start, limit).await?;
     let dead_letters = page.letters.iter().map(|(id, letter)| Letter::of(*id, letter)).collect();
     Ok(Json(Page { dead_letters, next: page.next.map(|id| id.to_string()) }))
 }
@@ -99,14 +148,14 @@ pub async fn show(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Re
 /// Turns one into a new delivery.
 pub async fn replay(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Result<Json<Replayed>, Refusal> {
     let id = entry_id(&id)?;
-    let delivery = admin.queue.replay(id).await?.ok_or_else(|| missing(id))?;
+    let delivery = admin.queue.replay(&[id]).await?.pop().flatten().ok_or_else(|| missing(id))?;
     Ok(Json(Replayed { delivery: delivery.to_string() }))
 }
 
 /// Deletes one for good.
 pub async fn purge(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Result<StatusCode, Refusal> {
     let id = entry_id(&id)?;
-    if admin.queue.purge(id).await? { Ok(StatusCode::NO_CONTENT) } else { Err(missing(id)) }
+    if admin.queue.purge(&[id]).await? > 0 { Ok(StatusCode::NO_CONTENT) } else { Err(missing(id)) }
 }
 
 impl Letter {
@@ -124,11 +173,18 @@ impl Letter {
             failed_at: humantime::format_rfc3339_seconds(letter.failed_at).to_string(),
             original_id: letter.original_id.to_string(),
             replays: letter.replays,
-            died_before: letter.died_before.iter().map(ToString::to_string).collect(),
+            died_before: letter.died_before.iter().map(Died::of).collect(),
             event_text: (event.is_none() && !letter.event.is_empty()).then(|| text(&letter.event)),
             event,
             raw: letter.raw.iter().map(|(name, value)| (text(name), text(value))).collect(),
         }
+    }
+}
+
+impl Died {
+    fn of(death: &Death) -> Died {
+        let text = |time: Option<SystemTime>| time.map(|time| humantime::format_rfc3339_seconds(time).to_string());
+        Died { reason: death.reason.name().to_owned(), died: text(death.died), replayed: text(death.replayed) }
     }
 }
 

@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -13,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 const ANSWER_BYTES_MAX: usize = 512 * 1024 * 1024;
+const LINE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Where the daemon is.
 #[derive(Debug, Clone, clap::Args)]
@@ -34,6 +36,42 @@ impl AdminArgs {
 
     /// Asks for something that has no answer but success.
     pub(super) async fn send(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
+        let answer = self.open(method, path, body).await?;
+        let whole = Limited::new(answer, ANSWER_BYTES_MAX).collect();
+        let whole = tokio::time::timeout(TIMEOUT, whole).await.context("no answer in time")?;
+        Ok(whole.map_err(anyhow::Error::from_boxed)?.to_bytes())
+    }
+
+    /// Asks for an answer of lines of JSON, however long it goes on, and passes each on as it comes.
+    pub(super) async fn lines<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        mut each: impl FnMut(T) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut answer = self.open(method, path, Bytes::new()).await?;
+        let mut text = Vec::new();
+        loop {
+            // The daemon says something far more often than that.
+            let frame = tokio::time::timeout(TIMEOUT, answer.frame()).await.context("the daemon fell silent")?;
+            let Some(frame) = frame else { return Ok(()) };
+            if let Ok(data) = frame.context("the daemon stopped in the middle of its answer")?.into_data() {
+                text.extend_from_slice(&data);
+            }
+            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = text.drain(..=end).collect();
+                if line.len() > 1 {
+                    each(serde_json::from_slice(&line).context("the daemon's answer cannot be read")?)?;
+                }
+            }
+            if text.len() > LINE_BYTES_MAX {
+                bail!("the daemon's answer has no lines");
+            }
+        }
+    }
+
+    /// The answer's body, once it is known that it is no refusal.
+    async fn open(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Incoming> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.admin.trim_end_matches('/')));
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -41,20 +79,18 @@ impl AdminArgs {
         let request = request.header(header::CONTENT_TYPE, "application/json").body(Full::new(body));
         let request = request.with_context(|| format!("--admin {}: not a URL", self.admin))?;
         let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
-        let exchange = async {
-            let answer = client.request(request).await?;
-            let (head, body) = answer.into_parts();
-            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(anyhow::Error::from_boxed)?;
-            anyhow::Ok((head.status, body.to_bytes()))
-        };
-        let answered = tokio::time::timeout(TIMEOUT, exchange).await.context("no answer in time")?;
-        let (status, body) = answered.with_context(|| {
-            format!("no daemon answers at {}: is `weft serve` running, and is --admin right?", self.admin)
-        })?;
-        if !status.is_success() {
-            bail!("{}", refusal(status, &body));
+        let answered = tokio::time::timeout(TIMEOUT, client.request(request)).await.context("no answer in time")?;
+        let (head, body) = answered
+            .with_context(|| {
+                format!("no daemon answers at {}: is `weft serve` running, and is --admin right?", self.admin)
+            })?
+            .into_parts();
+        if head.status.is_success() {
+            return Ok(body);
         }
-        Ok(body)
+        let why = tokio::time::timeout(TIMEOUT, Limited::new(body, LINE_BYTES_MAX).collect()).await;
+        let why = why.context("no answer in time")?.map_err(anyhow::Error::from_boxed)?.to_bytes();
+        bail!("{}", refusal(head.status, &why));
     }
 }
 

@@ -1,14 +1,18 @@
 //! `weft dlq`: list, show, replay, purge.
 
-use anyhow::bail;
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use http::Method;
 
 use super::client::AdminArgs;
+use crate::admin::dead_letters::moment::{self, NoMoment};
 use crate::admin::dead_letters::{Letter, Page, Replayed};
+use crate::rate::Rate;
 use dry_run::DryRun;
 
 mod dry_run;
+mod many;
 
 /// Dead letters fetched at once.
 const PAGE: usize = 500;
@@ -35,12 +39,15 @@ pub(super) enum Dlq {
         /// Its id, as `weft dlq list` shows it.
         id: String,
     },
-    /// Turn dead letters into deliveries again, run by today's plugins.
+    /// Turn dead letters into deliveries again, run by today's plugins; with --all the oldest first.
     Replay {
         #[command(flatten)]
         admin: AdminArgs,
         #[command(flatten)]
         which: Which,
+        /// At most so many in a time, such as 50/s, 90/min or 1000/h. The daemon keeps the pace as long as this command runs.
+        #[arg(long, requires = "all", value_parser = rate)]
+        rate: Option<String>,
         #[command(flatten)]
         dry_run: DryRun,
     },
@@ -50,9 +57,12 @@ pub(super) enum Dlq {
         admin: AdminArgs,
         #[command(flatten)]
         which: Which,
-        /// Needed with --all: it cannot be undone.
+        /// Do not ask. Without it --all asks on a terminal, and refuses elsewhere: it cannot be undone.
         #[arg(long)]
         yes: bool,
+        /// Delete nothing: count what would be.
+        #[arg(long, requires = "all")]
+        dry_run: bool,
     },
 }
 
@@ -61,9 +71,26 @@ pub(super) struct FilterArgs {
     /// Only of this subscription.
     #[arg(long, value_name = "ID")]
     subscription: Option<String>,
-    /// Only that died for this reason: exhausted, gone, blocked, bad-url, malformed, too-large, plugin, poison, stale.
+    /// Only that died for this reason: exhausted, gone, blocked, bad-url, malformed, too-large, plugin, poison, stale,
+    /// disabled.
     #[arg(long)]
     reason: Option<String>,
+    /// Only that died then or later: 2026-01-08T10:30:00Z, 2026-01-08, or 90m, 12h, 7d for so long ago.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    since: Option<String>,
+    /// Only that died before.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    until: Option<String>,
+}
+
+/// Resolved here and once, so that all requests of one command mean the same.
+fn time(text: &str) -> Result<String, NoMoment> {
+    moment::parse(text, SystemTime::now()).map(|time| humantime::format_rfc3339_millis(time).to_string())
+}
+
+fn rate(text: &str) -> Result<String, &'static str> {
+    let rate: Result<Rate, _> = text.parse();
+    rate.map(|rate| rate.to_string()).map_err(|_| "rates look like 50/s, 90/min or 1000/h")
 }
 
 #[derive(Debug, clap::Args)]
@@ -87,42 +114,62 @@ impl Dlq {
                 println!("{}", serde_json::to_string_pretty(&letter)?);
                 Ok(())
             }
-            Dlq::Replay { admin, which, dry_run } if dry_run.is_wanted() => {
+            Dlq::Replay { admin, which, dry_run, .. } if dry_run.is_wanted() => {
                 dry_run.run(which.letters(&admin).await?).await
             }
+            Dlq::Replay { admin, which, rate, .. } if which.all => {
+                many::replay(&admin, &which.filter, rate.as_deref()).await
+            }
             Dlq::Replay { admin, which, .. } => {
-                let ids = which.find(&admin).await?;
-                for id in &ids {
+                for id in &which.ids {
                     let path = format!("/v1/dead-letters/{id}/replay");
                     let replayed: Replayed = admin.ask(Method::POST, &path, Bytes::new()).await?;
                     println!("{id} {}", replayed.delivery);
                 }
-                eprintln!("{} replayed", ids.len());
+                eprintln!("{} replayed", which.ids.len());
                 Ok(())
             }
-            Dlq::Purge { admin, which, yes } => {
-                if which.all && !yes {
-                    bail!("this deletes all that match, for good; say --yes");
-                }
-                let ids = which.find(&admin).await?;
-                for id in &ids {
+            Dlq::Purge { admin, which, dry_run: true, .. } => many::would_purge(&admin, &which.filter).await,
+            Dlq::Purge { admin, which, yes, .. } if which.all => many::purge(&admin, &which.filter, yes).await,
+            Dlq::Purge { admin, which, .. } => {
+                for id in &which.ids {
                     admin.send(Method::DELETE, &format!("/v1/dead-letters/{id}"), Bytes::new()).await?;
                 }
-                eprintln!("{} deleted", ids.len());
+                eprintln!("{} deleted", which.ids.len());
                 Ok(())
             }
         }
     }
 }
 
-impl Which {
-    async fn find(self, admin: &AdminArgs) -> anyhow::Result<Vec<String>> {
-        if !self.all {
-            return Ok(self.ids);
-        }
-        Ok(self.matching(admin).await?.into_iter().map(|letter| letter.id).collect())
+impl Letter {
+    fn line(&self) -> String {
+        let Letter { id, failed_at, reason, subscription_id, attempts, last_error, replays, .. } = self;
+        let past = if *replays > 0 { format!(" after {replays} replays") } else { String::new() };
+        format!("{id}  {failed_at}  {reason:<10} {subscription_id:<24} {attempts} attempts{past}  {last_error}")
     }
+}
 
+impl FilterArgs {
+    /// As the API takes it, with what is asked beside it.
+    fn query(&self, further: &[(&str, Option<&str>)]) -> String {
+        let own = [
+            ("subscription", self.subscription.as_deref()),
+            ("reason", self.reason.as_deref()),
+            ("since", self.since.as_deref()),
+            ("until", self.until.as_deref()),
+        ];
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        for (name, value) in own.iter().chain(further) {
+            if let Some(value) = value {
+                query.append_pair(name, value);
+            }
+        }
+        query.finish()
+    }
+}
+
+impl Which {
     async fn letters(self, admin: &AdminArgs) -> anyhow::Result<Vec<Letter>> {
         if self.all {
             return self.matching(admin).await;
@@ -157,8 +204,7 @@ async fn list(admin: &AdminArgs, filter: &FilterArgs, limit: usize, json: bool) 
             if json {
                 println!("{}", serde_json::to_string(&letter)?);
             } else {
-                let Letter { id, failed_at, reason, subscription_id, attempts, last_error, .. } = letter;
-                println!("{id}  {failed_at}  {reason:<10} {subscription_id:<24} {attempts} attempts  {last_error}");
+                println!("{}", letter.line());
             }
         }
         before = page.next;
@@ -171,12 +217,7 @@ async fn list(admin: &AdminArgs, filter: &FilterArgs, limit: usize, json: bool) 
 }
 
 async fn fetch(admin: &AdminArgs, filter: &FilterArgs, before: Option<String>, limit: usize) -> anyhow::Result<Page> {
-    let mut query = url::form_urlencoded::Serializer::new(String::new());
-    query.append_pair("limit", &limit.to_string());
-    for (name, value) in [("subscription", &filter.subscription), ("reason", &filter.reason), ("before", &before)] {
-        if let Some(value) = value {
-            query.append_pair(name, value);
-        }
-    }
-    admin.ask(Method::GET, &format!("/v1/dead-letters?{}", query.finish()), Bytes::new()).await
+    let (limit, before) = (limit.to_string(), before.as_deref());
+    let query = filter.query(&[("limit", Some(&limit)), ("before", before)]);
+    admin.ask(Method::GET, &format!("/v1/dead-letters?{query}"), Bytes::new()).await
 }

@@ -20,7 +20,7 @@ use crate::event::BodyForm;
 use crate::health::Health;
 use crate::plugin::{self, Plugins};
 use crate::queue::memory::Memory;
-use crate::queue::{DeadPage, Depth, Due, Error, Filter, Queue};
+use crate::queue::{DeadPage, Depth, Due, Error, Filter, Queue, Start};
 use crate::request::SignedRequest;
 use crate::sender::Post;
 use crate::subscription::Ordering;
@@ -186,25 +186,20 @@ impl Queue for View {
         at_both_ends!(self, self.world.memory.parked(after, max))
     }
 
-    async fn dead_letters(
-        &self,
-        filter: &Filter,
-        before: Option<EntryId>,
-        max: NonZeroUsize,
-    ) -> Result<DeadPage, Error> {
-        self.world.memory.dead_letters(filter, before, max).await
+    async fn dead_letters(&self, filter: &Filter, start: Start, max: NonZeroUsize) -> Result<DeadPage, Error> {
+        self.world.memory.dead_letters(filter, start, max).await
     }
 
     async fn dead_letter(&self, id: EntryId) -> Result<Option<DeadLetter>, Error> {
         self.world.memory.dead_letter(id).await
     }
 
-    async fn replay(&self, id: EntryId) -> Result<Option<EntryId>, Error> {
-        self.world.memory.replay(id).await
+    async fn replay(&self, ids: &[EntryId]) -> Result<Vec<Option<EntryId>>, Error> {
+        self.world.memory.replay(ids).await
     }
 
-    async fn purge(&self, id: EntryId) -> Result<bool, Error> {
-        self.world.memory.purge(id).await
+    async fn purge(&self, ids: &[EntryId]) -> Result<usize, Error> {
+        self.world.memory.purge(ids).await
     }
 
     async fn depth(&self) -> Result<Depth, Error> {
@@ -314,6 +309,7 @@ fn plugins() -> Arc<Plugins> {
 /// Runs a host until it is killed or told to stop, and then the next one in its place.
 async fn keep_running(world: Arc<World>, host: usize, stop: tokio_util::sync::CancellationToken) {
     let limits = Limits {
+        dead_letters_warn: 0,
         worker_count: 2,
         in_flight: 4,
         drain_timeout: Duration::from_secs(5),
@@ -397,7 +393,7 @@ async fn simulate(seed: u64, plugins_loaded: Arc<Plugins>) {
 
 async fn check(world: &World, events: usize, depth: &Depth) {
     let all = NonZeroUsize::new(1000).unwrap();
-    let dead = world.memory.dead_letters(&Filter::default(), None, all).await.unwrap().letters;
+    let dead = world.memory.dead_letters(&Filter::default(), Start::Newest, all).await.unwrap().letters;
     assert_eq!(u64::try_from(dead.len()).unwrap(), depth.dead);
     let seen = world.seen();
     for number in 0..events {

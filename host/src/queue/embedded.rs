@@ -10,10 +10,10 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::{DeadPage, Depth, Due, Error, Filter, Queue};
+use super::{DeadPage, Depth, Due, Error, Filter, Queue, Start};
 use crate::entry::{Content, DeadLetter, Entry, EntryId, Handle, Place, Settlement, Stream, Turns};
 use crate::stored::unix_ms;
-use committer::{Command, Committer, Done};
+use committer::{Answer, Command, Committer};
 use journal::Journal;
 use state::State;
 use store::Store;
@@ -100,17 +100,17 @@ impl Embedded {
         }
         let handles: Vec<Handle> =
             free.iter().map(|entry| entry.handle).chain(waiting.iter().map(|(handle, _)| *handle)).collect();
-        let lined_up = self.commit(|done| Command::LineUp(waiting, done)).await;
+        let lined_up = self.commit(|answer| Command::LineUp(waiting, answer)).await;
         // What could not be recorded is handed out once more, or it would be missing from its line.
         lined_up.inspect_err(|_| self.shared.state().take_back(before, &handles))?;
         Ok(Some(free))
     }
 
-    async fn commit<T>(&self, command: impl FnOnce(Done<T>) -> Command) -> Result<T, Error> {
-        const GONE: &str = "the thread that commits is gone";
+    async fn commit<T: Default>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, Error> {
+        const GONE: &str = "the thread that commits ended; restart the daemon";
         let (done, answer) = oneshot::channel();
         let commands = self.commands.as_ref().ok_or_else(|| self.shared.store.unavailable(&GONE))?;
-        commands.send(command(done)).await.map_err(|_| self.shared.store.unavailable(&GONE))?;
+        commands.send(command(Answer::to(done))).await.map_err(|_| self.shared.store.unavailable(&GONE))?;
         answer.await.map_err(|_| self.shared.store.unavailable(&GONE))?
     }
 
@@ -157,7 +157,7 @@ impl Drop for Embedded {
 impl Queue for Embedded {
     async fn publish(&self, events: &[Bytes]) -> Result<Vec<EntryId>, Error> {
         let events = events.to_vec();
-        self.commit(|done| Command::Publish(events, done)).await
+        self.commit(|answer| Command::Publish(events, answer)).await
     }
 
     async fn receive(&self, _worker: usize, max: NonZeroUsize, wait: Duration) -> Result<Vec<Entry>, Error> {
@@ -238,26 +238,21 @@ impl Queue for Embedded {
 
     async fn settle(&self, batch: &[Settlement]) -> Result<(), Error> {
         let batch = batch.to_vec();
-        self.commit(|done| Command::Settle(batch, done)).await
+        self.commit(|answer| Command::Settle(batch, answer)).await
     }
 
     async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<usize>, Error> {
         let wanted = wanted.to_vec();
-        self.commit(|done| Command::Unpark(wanted, done)).await
+        self.commit(|answer| Command::Unpark(wanted, answer)).await
     }
 
     async fn parked(&self, after: Option<&str>, max: NonZeroUsize) -> Result<Vec<Arc<str>>, Error> {
         self.shared.store.parked(after, max.get())
     }
 
-    async fn dead_letters(
-        &self,
-        filter: &Filter,
-        before: Option<EntryId>,
-        max: NonZeroUsize,
-    ) -> Result<DeadPage, Error> {
-        let mut page = DeadPage { letters: Vec::new(), next: before };
-        for (looked_at, found) in self.shared.store.dead_before(before)?.enumerate() {
+    async fn dead_letters(&self, filter: &Filter, start: Start, max: NonZeroUsize) -> Result<DeadPage, Error> {
+        let mut page = DeadPage::default();
+        for (looked_at, found) in self.shared.store.dead_in(filter.span(start), start)?.enumerate() {
             if page.letters.len() == max.get() || looked_at == SCAN_MAX {
                 return Ok(page);
             }
@@ -276,15 +271,19 @@ impl Queue for Embedded {
         self.shared.store.dead(id)?.map(|letter| form::decode_letter(&letter)).transpose()
     }
 
-    async fn replay(&self, id: EntryId) -> Result<Option<EntryId>, Error> {
-        self.commit(|done| Command::Replay(id, done)).await
+    async fn replay(&self, ids: &[EntryId]) -> Result<Vec<Option<EntryId>>, Error> {
+        self.commit(|answer| Command::Replay(ids.to_vec(), answer)).await
     }
 
-    async fn purge(&self, id: EntryId) -> Result<bool, Error> {
-        self.commit(|done| Command::Purge(id, done)).await
+    async fn purge(&self, ids: &[EntryId]) -> Result<usize, Error> {
+        self.commit(|answer| Command::Purge(ids.to_vec(), answer)).await
     }
 
     async fn depth(&self) -> Result<Depth, Error> {
+        if self.shared.state().is_failing {
+            // Nobody else may write for a while, and this is asked every second.
+            self.commit(Command::Try).await?;
+        }
         let counts = self.shared.store.counts()?;
         let pending = self.shared.state().pending();
         Ok(Depth {

@@ -4,17 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{DeadPage, Depth, Due, Error, Filter, Queue};
+use super::{DeadPage, Depth, Due, Error, Filter, Queue, Start};
 use crate::entry::{Content, DeadLetter, Entry, EntryId, Handle, Place, Record, Settlement, Stream, Turn, Turns};
-use crate::outcome::DeadReason;
-use crate::stored;
+use crate::stored::{self, unix_ms};
 
 /// The due time of what was waiting for something else than time: before all that is due.
 const FIRST: u64 = 0;
@@ -25,6 +24,8 @@ pub struct Memory {
     state: Arc<Mutex<State>>,
     added: Arc<Notify>,
     began: Instant,
+    /// By the clock on the wall.
+    began_ms: u64,
     lease: Duration,
     turns: Option<Turns>,
 }
@@ -60,7 +61,8 @@ impl Memory {
     /// An empty queue. What somebody has and does not settle within `lease` comes again.
     #[must_use]
     pub fn new(lease: Duration) -> Memory {
-        Memory { state: Arc::default(), added: Arc::default(), began: Instant::now(), lease, turns: None }
+        let (began, began_ms) = (Instant::now(), unix_ms(SystemTime::now()));
+        Memory { state: Arc::default(), added: Arc::default(), began, began_ms, lease, turns: None }
     }
 
     /// The same queue for a host that has entries wait for their turn.
@@ -73,10 +75,9 @@ impl Memory {
         self.state.lock().expect("no holder of this lock can panic")
     }
 
-    /// By a clock that begins with the queue; in a simulation that is virtual time.
+    /// By a clock that nobody sets; in a simulation that is virtual time.
     fn now(&self) -> u64 {
-        // Never zero, which is the due time of what was brought back.
-        1 + millis(self.began.elapsed())
+        self.began_ms + millis(self.began.elapsed())
     }
 
     /// `None` if nothing was there.
@@ -199,6 +200,16 @@ impl State {
         }
     }
 
+    fn replay(&mut self, letter: DeadLetter, now: u64) -> EntryId {
+        let trail = stored::replayed_fields(&letter, SystemTime::UNIX_EPOCH + Duration::from_millis(now));
+        let event = (!letter.event.is_empty()).then(|| (Bytes::from_static(b"event"), letter.event));
+        let trail = trail.into_iter().map(|(name, value)| (Bytes::from(name), Bytes::from(value)));
+        let fields = event.into_iter().chain(letter.raw).chain(trail).collect();
+        let id = self.next_id(now);
+        self.waiting.insert((false, id), fields);
+        id
+    }
+
     fn unpark(&mut self, subscription: &Arc<str>, max: usize) -> usize {
         let none = EntryId::default();
         for count in 0..max {
@@ -307,16 +318,14 @@ impl Queue for Memory {
         Ok(rest.take(max.get()).cloned().collect())
     }
 
-    async fn dead_letters(
-        &self,
-        filter: &Filter,
-        before: Option<EntryId>,
-        max: NonZeroUsize,
-    ) -> Result<DeadPage, Error> {
+    async fn dead_letters(&self, filter: &Filter, start: Start, max: NonZeroUsize) -> Result<DeadPage, Error> {
         let state = self.state();
-        let end = before.unwrap_or(EntryId::new(u64::MAX, u64::MAX));
-        let matching = state.dead.range(..end).rev().filter(|(_, letter)| filter.matches(letter));
-        let mut letters: Vec<_> = matching.take(max.get() + 1).map(|(id, letter)| (*id, letter.clone())).collect();
+        let matching = state.dead.range(filter.span(start)).filter(|(_, letter)| filter.matches(letter));
+        let owned = matching.map(|(id, letter)| (*id, letter.clone()));
+        let mut letters: Vec<_> = match start.is_forward() {
+            true => owned.take(max.get() + 1).collect(),
+            false => owned.rev().take(max.get() + 1).collect(),
+        };
         let is_last = letters.len() <= max.get();
         letters.truncate(max.get());
         let next = letters.last().filter(|_| !is_last).map(|(id, _)| *id);
@@ -327,22 +336,16 @@ impl Queue for Memory {
         Ok(self.state().dead.get(&id).cloned())
     }
 
-    async fn replay(&self, id: EntryId) -> Result<Option<EntryId>, Error> {
+    async fn replay(&self, ids: &[EntryId]) -> Result<Vec<Option<EntryId>>, Error> {
         let (mut state, now) = (self.state(), self.now());
-        let Some(letter) = state.dead.remove(&id) else { return Ok(None) };
-        let died: Vec<DeadReason> = letter.died_before.iter().copied().chain([letter.reason]).collect();
-        let trail = stored::trail_fields(letter.replays + 1, &died);
-        let event = (!letter.event.is_empty()).then(|| (Bytes::from_static(b"event"), letter.event));
-        let trail = trail.into_iter().map(|(name, value)| (Bytes::from(name), Bytes::from(value)));
-        let fields = event.into_iter().chain(letter.raw).chain(trail).collect();
-        let id = state.next_id(now);
-        state.waiting.insert((false, id), fields);
+        let deliveries = ids.iter().map(|id| state.dead.remove(id).map(|letter| state.replay(letter, now))).collect();
         self.added.notify_waiters();
-        Ok(Some(id))
+        Ok(deliveries)
     }
 
-    async fn purge(&self, id: EntryId) -> Result<bool, Error> {
-        Ok(self.state().dead.remove(&id).is_some())
+    async fn purge(&self, ids: &[EntryId]) -> Result<usize, Error> {
+        let mut state = self.state();
+        Ok(ids.iter().filter(|id| state.dead.remove(id).is_some()).count())
     }
 
     async fn depth(&self) -> Result<Depth, Error> {

@@ -3,13 +3,13 @@
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Pipeline, Value, cmd};
 
-use super::{DeadPage, Depth, Due, Error, Filter, Queue};
+use super::{DeadPage, Depth, Due, Error, Filter, Queue, Start};
 use crate::entry::{DeadLetter, Entry, EntryId, Handle, Place, Record, Settlement, Stream, Turns};
 use crate::link::{Address, Link, Waits};
 pub use claiming::Claiming;
@@ -32,9 +32,9 @@ mod turns;
 mod words;
 
 /// Dead letters read at once while looking for those that match a filter.
-const SCAN_PAGE: usize = 500;
+const SCAN_PAGE: usize = 100;
 /// And how many such pages one call reads at most, before it answers with where to go on.
-const SCAN_PAGES_MAX: usize = 20;
+const SCAN_PAGES_MAX: usize = 100;
 
 /// The names of a queue's keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,6 +223,17 @@ impl Redis {
         Ok(Due { entries, next })
     }
 
+    async fn replay_one(&self, id: EntryId) -> Result<Option<EntryId>, Error> {
+        let Some(letter) = self.dead_letter(id).await? else { return Ok(None) };
+        let mut replay = self.invocation(&self.scripts.replay);
+        replay.arg(id.to_string());
+        for (name, value) in letter::to_delivery_fields(&letter, SystemTime::now()) {
+            replay.arg(name.as_ref()).arg(value.as_ref());
+        }
+        let answer: Option<String> = self.run(&replay).await?;
+        answer.map(|id| reply::id(id.as_bytes())).transpose()
+    }
+
     async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, Error> {
         command.query_async(&mut self.commands.clone()).await.map_err(|error| self.unavailable(&error))
     }
@@ -372,17 +383,18 @@ impl Queue for Redis {
         Ok(found.into_iter().map(Arc::from).collect())
     }
 
-    async fn dead_letters(
-        &self,
-        filter: &Filter,
-        before: Option<EntryId>,
-        max: NonZeroUsize,
-    ) -> Result<DeadPage, Error> {
-        let mut page = DeadPage { letters: Vec::new(), next: before };
+    async fn dead_letters(&self, filter: &Filter, start: Start, max: NonZeroUsize) -> Result<DeadPage, Error> {
+        let (mut page, mut at) = (DeadPage::default(), start);
         for _ in 0..SCAN_PAGES_MAX {
-            let from = page.next.map_or_else(|| "+".to_owned(), |id| format!("({id}"));
-            let mut range = cmd("XREVRANGE");
-            range.arg(&self.keys.dead_letters).arg(from).arg("-").arg("COUNT").arg(SCAN_PAGE);
+            let span = filter.span(at);
+            if span.is_empty() {
+                return Ok(DeadPage { next: None, ..page });
+            }
+            let (oldest, newest) = (span.start.to_string(), format!("({}", span.end));
+            let (name, from, to) =
+                if at.is_forward() { ("XRANGE", oldest, newest) } else { ("XREVRANGE", newest, oldest) };
+            let mut range = cmd(name);
+            range.arg(&self.keys.dead_letters).arg(from).arg(to).arg("COUNT").arg(SCAN_PAGE);
             let entries = reply::entries(Stream::Deliveries, self.ask(&range).await?)?;
             let is_last = entries.len() < SCAN_PAGE;
             for entry in entries {
@@ -390,6 +402,7 @@ impl Queue for Redis {
                     return Ok(page);
                 }
                 page.next = Some(entry.handle.id);
+                at = at.past(entry.handle.id);
                 let letter = letter::from_entry(&entry);
                 if filter.matches(&letter) {
                     page.letters.push((entry.handle.id, letter));
@@ -410,20 +423,20 @@ impl Queue for Redis {
         Ok(entries.first().map(letter::from_entry))
     }
 
-    async fn replay(&self, id: EntryId) -> Result<Option<EntryId>, Error> {
-        let Some(letter) = self.dead_letter(id).await? else { return Ok(None) };
-        let mut replay = self.invocation(&self.scripts.replay);
-        replay.arg(id.to_string());
-        for (name, value) in letter::to_delivery_fields(&letter) {
-            replay.arg(name.as_ref()).arg(value.as_ref());
+    async fn replay(&self, ids: &[EntryId]) -> Result<Vec<Option<EntryId>>, Error> {
+        let mut deliveries = Vec::with_capacity(ids.len());
+        for id in ids {
+            deliveries.push(self.replay_one(*id).await?);
         }
-        let answer: Option<String> = self.run(&replay).await?;
-        answer.map(|id| reply::id(id.as_bytes())).transpose()
+        Ok(deliveries)
     }
 
-    async fn purge(&self, id: EntryId) -> Result<bool, Error> {
-        let deleted: u64 = self.ask(cmd("XDEL").arg(&self.keys.dead_letters).arg(id.to_string())).await?;
-        Ok(deleted > 0)
+    async fn purge(&self, ids: &[EntryId]) -> Result<usize, Error> {
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        self.ask(cmd("XDEL").arg(&self.keys.dead_letters).arg(ids)).await
     }
 
     async fn depth(&self) -> Result<Depth, Error> {

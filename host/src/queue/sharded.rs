@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{DeadPage, Depth, Due, Error, Filter, Queue};
+use super::{DeadPage, Depth, Due, Error, Filter, Queue, Start};
 use crate::entry::{DeadLetter, Entry, EntryId, Handle, Record, Settlement};
 use crate::link::crc16;
 
@@ -170,22 +170,24 @@ impl Queue for Sharded {
         all
     }
 
-    async fn dead_letters(
-        &self,
-        filter: &Filter,
-        before: Option<EntryId>,
-        max: NonZeroUsize,
-    ) -> Result<DeadPage, Error> {
+    async fn dead_letters(&self, filter: &Filter, start: Start, max: NonZeroUsize) -> Result<DeadPage, Error> {
         let mut letters = Vec::new();
-        // Each shard was looked through to somewhere; what is older than that may have others in between.
-        let mut through = None;
+        // Each shard was looked through to somewhere; what is beyond that may have others in between.
+        let mut through: Vec<EntryId> = Vec::new();
         for shard in &self.shards {
-            let page = shard.dead_letters(filter, before, max).await?;
+            let page = shard.dead_letters(filter, start, max).await?;
             letters.extend(page.letters);
-            through = through.max(page.next);
+            through.extend(page.next);
         }
-        letters.sort_by_key(|(id, _)| std::cmp::Reverse(*id));
-        letters.retain(|(id, _)| through.is_none_or(|through| *id >= through));
+        letters.sort_by_key(|(id, _)| *id);
+        let through = if start.is_forward() {
+            through.into_iter().min()
+        } else {
+            letters.reverse();
+            through.into_iter().max()
+        };
+        let is_beyond = |id: EntryId, through: EntryId| if start.is_forward() { id > through } else { id < through };
+        letters.retain(|(id, _)| !through.is_some_and(|through| is_beyond(*id, through)));
         if letters.len() <= max.get() {
             return Ok(DeadPage { letters, next: through });
         }
@@ -199,14 +201,24 @@ impl Queue for Sharded {
         shard.dead_letter(id).await
     }
 
-    async fn replay(&self, id: EntryId) -> Result<Option<EntryId>, Error> {
-        let Some(shard) = self.of(id) else { return Ok(None) };
-        shard.replay(id).await
+    async fn replay(&self, ids: &[EntryId]) -> Result<Vec<Option<EntryId>>, Error> {
+        let mut deliveries = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.of(*id) {
+                Some(shard) => deliveries.extend(shard.replay(&[*id]).await?),
+                None => deliveries.push(None),
+            }
+        }
+        Ok(deliveries)
     }
 
-    async fn purge(&self, id: EntryId) -> Result<bool, Error> {
-        let Some(shard) = self.of(id) else { return Ok(false) };
-        shard.purge(id).await
+    async fn purge(&self, ids: &[EntryId]) -> Result<usize, Error> {
+        let mut count = 0;
+        for shard in &self.shards {
+            let of_it: Vec<EntryId> = ids.iter().copied().filter(|id| id.shard == Some(shard.number)).collect();
+            count += shard.purge(&of_it).await?;
+        }
+        Ok(count)
     }
 
     async fn depth(&self) -> Result<Depth, Error> {
@@ -335,16 +347,16 @@ impl Queue for Tagged {
         self.queue.settle(&batch.iter().map(plain).collect::<Vec<_>>()).await
     }
 
-    async fn dead_letters(
-        &self,
-        filter: &Filter,
-        before: Option<EntryId>,
-        max: NonZeroUsize,
-    ) -> Result<DeadPage, Error> {
+    async fn dead_letters(&self, filter: &Filter, start: Start, max: NonZeroUsize) -> Result<DeadPage, Error> {
         // The ids of all shards are in one order, by time, and for the same time by shard.
-        let before = before
-            .map(|id| if id.shard > Some(self.number) { EntryId { seq: id.seq.saturating_add(1), ..id } } else { id });
-        let page = self.queue.dead_letters(filter, before.map(its), max).await?;
+        let start = match start {
+            Start::Newest | Start::Oldest => start,
+            Start::Before(id) if id.shard > Some(self.number) => Start::Before(its(id).next()),
+            Start::After(id) if id.shard < Some(self.number) => Start::After(its(id).previous()),
+            Start::Before(id) => Start::Before(its(id)),
+            Start::After(id) => Start::After(its(id)),
+        };
+        let page = self.queue.dead_letters(filter, start, max).await?;
         let letters = page.letters.into_iter().map(|(id, letter)| (self.ours(id), letter)).collect();
         Ok(DeadPage { letters, next: page.next.map(|id| self.ours(id)) })
     }
@@ -353,12 +365,13 @@ impl Queue for Tagged {
         self.queue.dead_letter(its(id)).await
     }
 
-    async fn replay(&self, id: EntryId) -> Result<Option<EntryId>, Error> {
-        Ok(self.queue.replay(its(id)).await?.map(|id| self.ours(id)))
+    async fn replay(&self, ids: &[EntryId]) -> Result<Vec<Option<EntryId>>, Error> {
+        let ids: Vec<EntryId> = ids.iter().copied().map(its).collect();
+        Ok(self.queue.replay(&ids).await?.into_iter().map(|id| id.map(|id| self.ours(id))).collect())
     }
 
-    async fn purge(&self, id: EntryId) -> Result<bool, Error> {
-        self.queue.purge(its(id)).await
+    async fn purge(&self, ids: &[EntryId]) -> Result<usize, Error> {
+        self.queue.purge(&ids.iter().copied().map(its).collect::<Vec<_>>()).await
     }
 
     async fn depth(&self) -> Result<Depth, Error> {

@@ -10,7 +10,7 @@ use tokio::sync::broadcast;
 use super::SOON;
 use super::receiver::{Arrived, Receiver};
 use crate::outcome::{DeadReason, Outcome};
-use crate::queue::{Filter, Queue};
+use crate::queue::{Filter, Queue, Start};
 use crate::telemetry::{Attempted, Telemetry};
 
 const ORDINARY: usize = 6;
@@ -123,7 +123,7 @@ impl Story {
         let id = self.kept_dead_letter().await?;
         line("kept", &format!("dead letter {id}"));
         self.receiver.repair();
-        self.queue.replay(id).await?.context("the dead letter is gone")?;
+        self.queue.replay(&[id]).await?.pop().flatten().context("the dead letter is gone")?;
         let arrived = self.arrives().await?;
         ensure!(arrived.answered == 204, "answered {}", arrived.answered);
         ensure!(self.concludes().await?.outcome == Outcome::Delivered, "not delivered");
@@ -135,7 +135,7 @@ impl Story {
     async fn kept_dead_letter(&self) -> anyhow::Result<crate::entry::EntryId> {
         let looking = async {
             loop {
-                let page = self.queue.dead_letters(&Filter::default(), None, std::num::NonZeroUsize::MIN).await?;
+                let page = self.queue.dead_letters(&Filter::default(), Start::Newest, std::num::NonZeroUsize::MIN).await?;
                 if let Some((id, _)) = page.letters.first() {
                     return anyhow::Ok(*id);
                 }

@@ -2,7 +2,7 @@
 //! that the daemon showed; nothing is replayed.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
@@ -16,14 +16,14 @@ use crate::plugin::difference::changes;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct DryRun {
-    /// Replay nothing: show what the plugin of --plugin would do with each.
-    #[arg(long, requires = "plugin")]
+    /// Replay nothing: show which would be, and with --plugin what that plugin would do with each.
+    #[arg(long)]
     dry_run: bool,
     /// A compiled plugin, wherever it is.
     #[arg(long, value_name = "FILE.wasm", requires = "dry_run")]
     plugin: Option<PathBuf>,
     /// Its settings, a file of JSON [default: {}].
-    #[arg(long, value_name = "FILE", requires = "dry_run")]
+    #[arg(long, value_name = "FILE", requires = "plugin")]
     settings: Option<PathBuf>,
     #[command(flatten)]
     terms: Terms,
@@ -52,7 +52,8 @@ impl DryRun {
     }
 
     pub(super) async fn run(self, letters: Vec<Letter>) -> anyhow::Result<()> {
-        let (desk, settings) = self.load().await?;
+        let Some(file) = self.plugin.clone() else { return self.name(&letters) };
+        let (desk, settings) = self.load(&file).await?;
         let mut results = BTreeMap::new();
         for letter in &letters {
             let shown = show(&desk, &settings, letter).await;
@@ -69,8 +70,15 @@ impl DryRun {
         Ok(())
     }
 
-    async fn load(&self) -> anyhow::Result<(Desk, String)> {
-        let file = self.plugin.clone().expect("clap asks for it");
+    fn name(&self, letters: &[Letter]) -> anyhow::Result<()> {
+        for letter in letters {
+            if self.json { println!("{}", serde_json::to_string(letter)?) } else { println!("{}", letter.line()) }
+        }
+        eprintln!("{} letters, nothing replayed", letters.len());
+        Ok(())
+    }
+
+    async fn load(&self, file: &Path) -> anyhow::Result<(Desk, String)> {
         let settings = match &self.settings {
             Some(file) => std::fs::read_to_string(file).with_context(|| format!("--settings {}", file.display()))?,
             None => "{}".to_owned(),
@@ -78,7 +86,7 @@ impl DryRun {
         if let Err(error) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&settings) {
             bail!("--settings: not a JSON object: {error}");
         }
-        Ok((Desk::load(&file, &self.terms, Keep::Code).await?, settings))
+        Ok((Desk::load(file, &self.terms, Keep::Code).await?, settings))
     }
 }
 

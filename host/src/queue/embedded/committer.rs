@@ -16,7 +16,6 @@ use super::store::{
     stream_number,
 };
 use crate::entry::{EntryId, Handle, Place, Record, Settlement, Stream, Turn};
-use crate::outcome::DeadReason;
 use crate::queue::Error;
 use crate::stored::{self, unix_ms};
 
@@ -29,23 +28,46 @@ const AT_ONCE: u64 = 0;
 /// Where an answer goes.
 pub(super) type Done<T> = oneshot::Sender<Result<T, Error>>;
 
-/// Something to write.
-pub(super) enum Command {
-    Publish(Vec<Bytes>, Done<Vec<EntryId>>),
-    Settle(Vec<Settlement>, Done<()>),
-    Replay(EntryId, Done<Option<EntryId>>),
-    Purge(EntryId, Done<bool>),
-    Unpark(Vec<(Arc<str>, usize)>, Done<Vec<usize>>),
-    LineUp(Vec<(Handle, Turn)>, Done<()>),
+/// An answer that is given once it is committed.
+pub(super) struct Answer<T> {
+    value: T,
+    done: Done<T>,
 }
 
-/// What is answered once it is committed.
-enum Answer {
-    Published(Vec<EntryId>, Done<Vec<EntryId>>),
-    Settled(Done<()>),
-    Replayed(Option<EntryId>, Done<Option<EntryId>>),
-    Purged(bool, Done<bool>),
-    Unparked(Vec<usize>, Done<Vec<usize>>),
+impl<T: Default> Answer<T> {
+    pub(super) fn to(done: Done<T>) -> Answer<T> {
+        Answer { value: T::default(), done }
+    }
+
+    fn end(self, committed: Result<(), Error>) {
+        // Callers that went away need no answer.
+        let _ = self.done.send(committed.map(|()| self.value));
+    }
+}
+
+/// Something to write.
+pub(super) enum Command {
+    Publish(Vec<Bytes>, Answer<Vec<EntryId>>),
+    Settle(Vec<Settlement>, Answer<()>),
+    Replay(Vec<EntryId>, Answer<Vec<Option<EntryId>>>),
+    Purge(Vec<EntryId>, Answer<usize>),
+    Unpark(Vec<(Arc<str>, usize)>, Answer<Vec<usize>>),
+    LineUp(Vec<(Handle, Turn)>, Answer<()>),
+    /// Nothing: whether the disk takes it.
+    Try(Answer<()>),
+}
+
+impl Command {
+    fn end(self, committed: Result<(), Error>) {
+        match self {
+            Command::Publish(_, answer) => answer.end(committed),
+            Command::Settle(_, answer) => answer.end(committed),
+            Command::Replay(_, answer) => answer.end(committed),
+            Command::Purge(_, answer) => answer.end(committed),
+            Command::Unpark(_, answer) => answer.end(committed),
+            Command::LineUp(_, answer) | Command::Try(answer) => answer.end(committed),
+        }
+    }
 }
 
 pub(super) struct Committer {
@@ -62,57 +84,31 @@ impl Committer {
     pub(super) fn run(mut self) {
         let mut gathered = Vec::with_capacity(BATCH_MAX);
         while self.commands.blocking_recv_many(&mut gathered, BATCH_MAX) > 0 {
-            let mut answers = Vec::with_capacity(gathered.len());
-            let (mut settled, mut added) = (Vec::new(), false);
-            let written = self.shared.store.write().and_then(|transaction| {
-                let mut batch = Batch::open(&self.shared, &transaction)?;
-                for command in gathered.drain(..) {
-                    answers.push(batch.apply(command)?);
+            let written = self.shared.store.write(|transaction| {
+                let mut batch = Batch::open(&self.shared, transaction)?;
+                for command in &mut gathered {
+                    batch.apply(command)?;
                 }
-                (settled, added) = batch.close()?;
-                Ok(transaction.commit()?)
+                batch.close()
             });
-            // What the failed transaction did not get to has its answer dropped, which its caller sees as an error.
-            gathered.clear();
-            match written {
-                Ok(()) => {
+            let committed = match written {
+                Ok((settled, added)) => {
                     let suspects_wait = {
                         let mut state = self.shared.state();
-                        state.settled(&settled);
+                        state.committed(&settled);
                         state.suspects_wait()
                     };
-                    answers.into_iter().for_each(Answer::give);
                     if added || suspects_wait {
                         self.shared.added.notify_waiters();
                     }
+                    Ok(())
                 }
                 Err(error) => {
-                    answers.into_iter().for_each(|answer| answer.refuse(self.shared.store.unavailable(&error)))
+                    self.shared.state().is_failing = true;
+                    Err(error)
                 }
-            }
-        }
-    }
-}
-
-impl Answer {
-    /// Callers that went away need no answer.
-    fn give(self) {
-        match self {
-            Answer::Published(ids, done) => drop(done.send(Ok(ids))),
-            Answer::Settled(done) => drop(done.send(Ok(()))),
-            Answer::Replayed(id, done) => drop(done.send(Ok(id))),
-            Answer::Purged(was_there, done) => drop(done.send(Ok(was_there))),
-            Answer::Unparked(counts, done) => drop(done.send(Ok(counts))),
-        }
-    }
-
-    fn refuse(self, error: Error) {
-        match self {
-            Answer::Published(_, done) => drop(done.send(Err(error))),
-            Answer::Settled(done) => drop(done.send(Err(error))),
-            Answer::Replayed(_, done) => drop(done.send(Err(error))),
-            Answer::Purged(_, done) => drop(done.send(Err(error))),
-            Answer::Unparked(_, done) => drop(done.send(Err(error))),
+            };
+            gathered.drain(..).for_each(|command| command.end(committed.clone()));
         }
     }
 }
@@ -164,35 +160,42 @@ impl<'t> Batch<'t> {
         Ok((self.settled.into_iter().collect(), self.added))
     }
 
-    fn apply(&mut self, command: Command) -> Result<Answer, redb::Error> {
+    fn apply(&mut self, command: &mut Command) -> Result<(), redb::Error> {
         match command {
-            Command::Publish(events, done) => {
-                let mut ids = Vec::with_capacity(events.len());
-                for event in &events {
+            Command::Publish(events, answer) => {
+                for event in events {
                     let fields = form::encode_fields([(b"event".as_slice(), event.as_ref())].into_iter());
-                    ids.push(self.add(Stream::Events, &fields)?);
+                    answer.value.push(self.add(Stream::Events, &fields)?);
                 }
-                Ok(Answer::Published(ids, done))
             }
-            Command::Settle(lines, done) => {
-                for line in &lines {
+            Command::Settle(lines, _) => {
+                for line in lines {
                     self.settle(line)?;
                 }
-                Ok(Answer::Settled(done))
             }
-            Command::Replay(id, done) => Ok(Answer::Replayed(self.replay(id)?, done)),
-            Command::Unpark(wanted, done) => {
-                let counts: Result<_, redb::Error> = wanted.iter().map(|(id, max)| self.unpark(id, *max)).collect();
-                Ok(Answer::Unparked(counts?, done))
+            Command::Replay(ids, answer) => {
+                for id in ids {
+                    answer.value.push(self.replay(*id)?);
+                }
             }
-            Command::LineUp(waiting, done) => {
-                for (handle, turn) in &waiting {
+            Command::Purge(ids, answer) => {
+                for id in ids {
+                    answer.value += usize::from(self.dead.remove((id.ms, id.seq))?.is_some());
+                }
+            }
+            Command::Unpark(wanted, answer) => {
+                for (id, max) in wanted {
+                    answer.value.push(self.unpark(id, *max)?);
+                }
+            }
+            Command::LineUp(waiting, _) => {
+                for (handle, turn) in waiting {
                     self.line_up(*handle, turn)?;
                 }
-                Ok(Answer::Settled(done))
             }
-            Command::Purge(id, done) => Ok(Answer::Purged(self.dead.remove((id.ms, id.seq))?.is_some(), done)),
+            Command::Try(_) => {}
         }
+        Ok(())
     }
 
     fn settle(&mut self, line: &Settlement) -> Result<(), redb::Error> {
@@ -205,13 +208,19 @@ impl<'t> Batch<'t> {
             state.due_of(&handle)
         };
         let (stream, EntryId { ms, seq, .. }) = (stream_number(handle.stream), handle.id);
-        match (handle.place, due) {
-            (Place::Schedule { .. }, Some(due)) => drop(self.schedule.remove((due, stream, ms, seq))?),
-            (Place::Schedule { .. }, None) => {}
+        let was_there = match (handle.place, due) {
+            (Place::Schedule { .. }, Some(due)) => self.schedule.remove((due, stream, ms, seq))?.is_some(),
+            (Place::Schedule { .. }, None) => false,
             (Place::Stream, _) => self.leave_stream(handle)?,
-        }
+        };
+        // A commit that failed may be on the disk nevertheless, and is tried again.
+        if was_there { self.record(line) } else { Ok(()) }
+    }
+
+    fn record(&mut self, line: &Settlement) -> Result<(), redb::Error> {
+        let (stream, EntryId { ms, seq, .. }) = (stream_number(line.handle.stream), line.handle.id);
         match &line.record {
-            Record::Done => self.is_over(handle)?,
+            Record::Done => self.is_over(line.handle)?,
             Record::Schedule { after, stored } => {
                 let due = self.now_ms + u64::try_from(after.as_millis()).unwrap_or(u64::MAX / 2);
                 self.schedule.insert((due, stream, ms, seq), stored.as_ref())?;
@@ -222,24 +231,27 @@ impl<'t> Batch<'t> {
             Record::Dead(letter) => {
                 let id = self.next_id();
                 self.dead.insert((id.ms, id.seq), form::encode_letter(letter).as_slice())?;
-                self.is_over(handle)?;
+                self.is_over(line.handle)?;
             }
         }
         Ok(())
     }
 
-    fn leave_stream(&mut self, handle: Handle) -> Result<(), redb::Error> {
-        if self.entries.remove((stream_number(handle.stream), handle.id.ms, handle.id.seq))?.is_some() {
+    fn leave_stream(&mut self, handle: Handle) -> Result<bool, redb::Error> {
+        let was_there = self.entries.remove((stream_number(handle.stream), handle.id.ms, handle.id.seq))?.is_some();
+        if was_there {
             let count = self.count(handle.stream);
             *count = count.saturating_sub(1);
         }
-        Ok(())
+        Ok(was_there)
     }
 
     fn line_up(&mut self, handle: Handle, turn: &Turn) -> Result<(), redb::Error> {
         let (stream, EntryId { ms, seq, .. }) = (stream_number(handle.stream), handle.id);
-        self.leave_stream(handle)?;
         self.settled.insert(handle);
+        if !self.leave_stream(handle)? {
+            return Ok(());
+        }
         self.lines.insert((&*turn.line, ms, seq, stream), turn.stored.as_ref())?;
         self.next_of(&turn.line)
     }
@@ -280,8 +292,7 @@ impl<'t> Batch<'t> {
         let letter = self.dead.get((id.ms, id.seq))?.map(|letter| form::decode_letter(letter.value()));
         // One that cannot be read stays where it is, for a version that can read it.
         let Some(Ok(letter)) = letter else { return Ok(None) };
-        let died: Vec<DeadReason> = letter.died_before.iter().copied().chain([letter.reason]).collect();
-        let trail = stored::trail_fields(letter.replays + 1, &died);
+        let trail = stored::replayed_fields(&letter, SystemTime::now());
         let event = (!letter.event.is_empty()).then_some((b"event".as_slice(), letter.event.as_ref()));
         let raw = letter.raw.iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
         let trail = trail.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));

@@ -32,6 +32,8 @@ pub(super) struct State {
     suspect: Option<Key>,
     /// What waits until that is over: entries that the cursors are past.
     suspects: BTreeSet<(EntryId, bool)>,
+    /// Whether the last commit failed.
+    pub(super) is_failing: bool,
 }
 
 const START: EntryId = EntryId::new(0, 0);
@@ -48,7 +50,14 @@ impl State {
             claims_max,
             suspect: None,
             suspects: BTreeSet::new(),
+            is_failing: false,
         }
+    }
+
+    /// A commit succeeded, and settled these.
+    pub(super) fn committed(&mut self, settled: &[Handle]) {
+        self.is_failing = false;
+        self.settled(settled);
     }
 
     /// A new id, larger than all before, also when the clock was set back.

@@ -1,17 +1,20 @@
 //! The embedded queue's file: its tables, and reading them.
 
 use std::fmt::Display;
+use std::io::ErrorKind;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redb::{
-    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError,
-    TableDefinition, WriteTransaction,
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+    WriteTransaction,
 };
 
 use crate::entry::{EntryId, Stream};
-use crate::queue::Error;
+use crate::queue::{Error, Start};
 
 /// Stream, then id.
 pub(super) type EntryKey = (u8, u64, u64);
@@ -48,50 +51,101 @@ pub(super) struct Counts {
     pub(super) dead: u64,
 }
 
+/// How long a file that could not be opened again is left alone.
+const REOPEN_EVERY: Duration = Duration::from_secs(1);
+
 /// The file.
 pub(super) struct Store {
-    database: Database,
+    file: RwLock<File>,
     path: PathBuf,
+}
+
+/// After a write or a sync that failed nobody can tell what is on the disk. So the database is closed, and what the disk
+/// has is read anew.
+enum File {
+    Open(Database),
+    Closed { why: Error, retry_at: Instant },
 }
 
 impl Store {
     pub(super) fn open(directory: &Path) -> Result<Store, Error> {
         let path = directory.join(FILE);
-        let failed = |error: &dyn Display| unavailable(&path, error);
-        std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path);
-        let database = database.map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => Error::InUse { path: path.display().to_string() },
-            DatabaseError::Storage(StorageError::Io(error)) if error.kind() != std::io::ErrorKind::InvalidData => failed(&error),
-            other => Error::Corrupt(format!(
-                "{} cannot be read as an embedded queue ({other}): restore it from a backup, or move it away to start with an empty queue",
-                path.display()
-            )),
-        })?;
-        let store = Store { database, path };
-        store.create_tables().map_err(|error| store.unavailable(&error))?;
-        Ok(store)
+        std::fs::create_dir_all(directory).map_err(|error| storage_error(&path, error.into()))?;
+        let file = RwLock::new(File::Open(open(&path)?));
+        Ok(Store { file, path })
     }
 
-    fn create_tables(&self) -> Result<(), redb::Error> {
-        let transaction = self.database.begin_write()?;
-        transaction.open_table(ENTRIES)?;
-        transaction.open_table(SCHEDULE)?;
-        transaction.open_table(PARKED)?;
-        transaction.open_table(LINES)?;
-        transaction.open_table(FIRST)?;
-        transaction.open_table(DEAD)?;
-        transaction.open_table(META)?;
-        transaction.commit()?;
-        Ok(())
+    /// One transaction: all that `work` does is on the disk when this returns, or nothing.
+    pub(super) fn write<T>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, Error> {
+        self.with_database(|database| {
+            let transaction = database.begin_write()?;
+            let value = work(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        })
     }
 
     pub(super) fn unavailable(&self, why: &dyn Display) -> Error {
         unavailable(&self.path, why)
     }
 
-    pub(super) fn write(&self) -> Result<WriteTransaction, redb::Error> {
-        Ok(self.database.begin_write()?)
+    fn read<T>(&self, look: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>) -> Result<T, Error> {
+        self.with_database(|database| look(&database.begin_read()?))
+    }
+
+    fn with_database<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, Error> {
+        self.reopen()?;
+        let file = self.file.read().unwrap_or_else(PoisonError::into_inner);
+        let worked = match &*file {
+            File::Open(database) => work(database),
+            File::Closed { why, .. } => return Err(why.clone()),
+        };
+        drop(file);
+        worked.map_err(|error| {
+            let is_broken = matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::Corrupted(_));
+            let error = storage_error(&self.path, error);
+            if is_broken {
+                self.close(&error);
+            }
+            error
+        })
+    }
+
+    /// Opens a file that was closed, if it is time.
+    fn reopen(&self) -> Result<(), Error> {
+        let is_closed = |file: &File| match file {
+            File::Open(_) => None,
+            File::Closed { why, retry_at } => Some((why.clone(), *retry_at)),
+        };
+        if is_closed(&self.file.read().unwrap_or_else(PoisonError::into_inner)).is_none() {
+            return Ok(());
+        }
+        let mut file = self.file.write().unwrap_or_else(PoisonError::into_inner);
+        match is_closed(&file) {
+            None => return Ok(()),
+            Some((why, retry_at)) if retry_at > Instant::now() => return Err(why),
+            Some(_) => {}
+        }
+        match open(&self.path) {
+            Ok(database) => {
+                tracing::info!(file = %self.path.display(), "opened again");
+                *file = File::Open(database);
+                Ok(())
+            }
+            Err(why) => {
+                *file = File::Closed { why: why.clone(), retry_at: Instant::now() + REOPEN_EVERY };
+                Err(why)
+            }
+        }
+    }
+
+    fn close(&self, why: &Error) {
+        let mut file = self.file.write().unwrap_or_else(PoisonError::into_inner);
+        // Dropping the database closes the file, so that it can be opened again.
+        *file = File::Closed { why: why.clone(), retry_at: Instant::now() };
     }
 
     pub(super) fn last_id(&self) -> Result<EntryId, Error> {
@@ -152,7 +206,7 @@ impl Store {
     ) -> Result<impl Iterator<Item = Result<(u64, Stream, EntryId, impl FnOnce() -> Bytes), Error>>, Error> {
         let lines = self.read(|transaction| Ok(transaction.open_table(SCHEDULE)?.range::<ScheduleKey>(..)?))?;
         Ok(lines.map(|line| {
-            let (key, stored) = line.map_err(|error| self.unavailable(&error))?;
+            let (key, stored) = line.map_err(|error| storage_error(&self.path, error.into()))?;
             let (due, stream, ms, seq) = key.value();
             let stored = move || Bytes::copy_from_slice(stored.value());
             Ok((due, stream_of(stream), EntryId::new(ms, seq), stored))
@@ -185,24 +239,76 @@ impl Store {
         })
     }
 
-    /// Dead letters older than an id, newest first.
-    pub(super) fn dead_before(
+    /// Dead letters of these ids, in the order that looking through them from `start` on has.
+    pub(super) fn dead_in(
         &self,
-        id: Option<EntryId>,
+        span: Range<EntryId>,
+        start: Start,
     ) -> Result<impl Iterator<Item = Result<(EntryId, Vec<u8>), Error>>, Error> {
-        let end = id.map_or((u64::MAX, u64::MAX), |id| (id.ms, id.seq));
-        let letters = self.read(|transaction| Ok(transaction.open_table(DEAD)?.range(..end)?))?;
-        Ok(letters.rev().map(|letter| {
-            let (key, letter) = letter.map_err(|error| self.unavailable(&error))?;
+        let key = |id: EntryId| (id.ms, id.seq);
+        let mut letters =
+            self.read(|transaction| Ok(transaction.open_table(DEAD)?.range(key(span.start)..key(span.end))?))?;
+        let next = move || if start.is_forward() { letters.next() } else { letters.next_back() };
+        Ok(std::iter::from_fn(next).map(|letter| {
+            let (key, letter) = letter.map_err(|error| storage_error(&self.path, error.into()))?;
             let (ms, seq) = key.value();
             Ok((EntryId::new(ms, seq), letter.value().to_vec()))
         }))
     }
+}
 
-    fn read<T>(&self, look: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>) -> Result<T, Error> {
-        let transaction = self.database.begin_read().map_err(|error| self.unavailable(&error))?;
-        look(&transaction).map_err(|error| self.unavailable(&error))
+/// Opens the file, or makes it. All of it is read and checked: what was damaged would else come up in the middle of a
+/// delivery.
+fn open(path: &Path) -> Result<Database, Error> {
+    let database = Database::builder().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).create(path);
+    let database = database.map_err(|error| storage_error(path, error.into()))?;
+    create_tables(&database).map_err(|error| storage_error(path, error))?;
+    Ok(database)
+}
+
+fn create_tables(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(ENTRIES)?;
+    transaction.open_table(SCHEDULE)?;
+    transaction.open_table(PARKED)?;
+    transaction.open_table(LINES)?;
+    transaction.open_table(FIRST)?;
+    transaction.open_table(DEAD)?;
+    transaction.open_table(META)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// What went wrong, as the operator can mend it.
+fn storage_error(path: &Path, error: redb::Error) -> Error {
+    match error {
+        redb::Error::DatabaseAlreadyOpen => Error::InUse { path: path.display().to_string() },
+        redb::Error::Io(error) => match error.kind() {
+            // What redb says of a file that is none of its own.
+            ErrorKind::InvalidData => corrupt(path, &error),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => unavailable(
+                path,
+                &format_args!("the disk is full ({error}); make room, and it goes on by itself"),
+            ),
+            _ => unavailable(path, &error),
+        },
+        redb::Error::PreviousIo | redb::Error::DatabaseClosed => {
+            unavailable(path, &"the disk failed, and the file is about to be opened again")
+        }
+        error @ (redb::Error::Corrupted(_)
+        | redb::Error::UpgradeRequired(_)
+        | redb::Error::RepairAborted
+        | redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TypeDefinitionChanged { .. }) => corrupt(path, &error),
+        error => unavailable(path, &error),
     }
+}
+
+fn corrupt(path: &Path, why: &dyn Display) -> Error {
+    Error::Corrupt(format!(
+        "{} is damaged, or no embedded queue ({why}): restore it from a backup, or move it away to start with an empty queue",
+        path.display()
+    ))
 }
 
 fn unavailable(path: &Path, why: &dyn Display) -> Error {

@@ -87,15 +87,13 @@ pub(super) fn from_entry(entry: &Entry) -> DeadLetter {
 }
 
 /// The fields of the delivery that a replay makes of it: the entry as it was, and its trail.
-pub(super) fn to_delivery_fields(letter: &DeadLetter) -> Vec<Field<'_>> {
-    let died: Vec<DeadReason> = letter.died_before.iter().copied().chain([letter.reason]).collect();
+pub(super) fn to_delivery_fields(letter: &DeadLetter, now: SystemTime) -> Vec<Field<'_>> {
     let mut fields = Vec::new();
     if !letter.event.is_empty() {
         fields.push(field("event", letter.event.as_ref()));
     }
     fields.extend(letter.raw.iter().map(|(name, value)| field(name.as_ref(), value.as_ref())));
-    let trail = stored::trail_fields(letter.replays + 1, &died);
-    fields.extend(trail.into_iter().map(|(name, value)| field(name, value)));
+    fields.extend(stored::replayed_fields(letter, now).into_iter().map(|(name, value)| field(name, value)));
     fields
 }
 
