@@ -18,10 +18,18 @@ impl Serve {
         if let Some(address) = daemon.admin_address() {
             tracing::info!(admin = %format!("http://{address}"), version = env!("CARGO_PKG_VERSION"), "started");
         }
+        survive_file_size_limit()?;
         daemon.run(stop_signal()?).await;
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// Where files may not grow beyond a size, writing more is an error like a full disk, and not the end of the process.
+fn survive_file_size_limit() -> anyhow::Result<()> {
+    // Once it is listened for it ends nothing any more, whether somebody hears it or not.
+    let heard = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()));
+    heard.map(drop).context("cannot listen for SIGXFSZ")
 }
 
 /// Resolves at the first SIGTERM or SIGINT. A second one ends the process at once.

@@ -280,9 +280,11 @@ impl Queue for Embedded {
     }
 
     async fn depth(&self) -> Result<Depth, Error> {
-        if self.shared.state().is_failing {
-            // Nobody else may write for a while, and this is asked every second.
-            self.commit(Command::Try).await?;
+        let failed_bytes = self.shared.state().failed_bytes();
+        if let Some(bytes) = failed_bytes {
+            // Nobody else may write as much for a while, and this is asked every second.
+            self.commit(|answer| Command::Try(bytes, answer)).await?;
+            self.commit(Command::EndTry).await?;
         }
         let counts = self.shared.store.counts()?;
         let pending = self.shared.state().pending();

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Shared;
 use super::form;
 use super::store::{
-    COUNTS, DEAD, ENTRIES, EntryKey, FIRST, LAST_ID, LINES, META, PARKED, ParkedKey, SCHEDULE, ScheduleKey,
+    COUNTS, DEAD, ENTRIES, EntryKey, FIRST, LAST_ID, LINES, META, PARKED, ParkedKey, SCHEDULE, ScheduleKey, TRIED,
     stream_number,
 };
 use crate::entry::{EntryId, Handle, Place, Record, Settlement, Stream, Turn};
@@ -53,8 +53,10 @@ pub(super) enum Command {
     Purge(Vec<EntryId>, Answer<usize>),
     Unpark(Vec<(Arc<str>, usize)>, Answer<Vec<usize>>),
     LineUp(Vec<(Handle, Turn)>, Answer<()>),
-    /// Nothing: whether the disk takes it.
-    Try(Answer<()>),
+    /// So many bytes of nothing: whether the disk takes them.
+    Try(usize, Answer<()>),
+    /// Takes them away again.
+    EndTry(Answer<()>),
 }
 
 impl Command {
@@ -65,8 +67,27 @@ impl Command {
             Command::Replay(_, answer) => answer.end(committed),
             Command::Purge(_, answer) => answer.end(committed),
             Command::Unpark(_, answer) => answer.end(committed),
-            Command::LineUp(_, answer) | Command::Try(answer) => answer.end(committed),
+            Command::LineUp(_, answer) | Command::Try(_, answer) | Command::EndTry(answer) => answer.end(committed),
         }
+    }
+
+    /// About how much it writes anew.
+    fn bytes(&self) -> usize {
+        match self {
+            Command::Publish(events, _) => events.iter().map(Bytes::len).sum(),
+            Command::Settle(lines, _) => lines.iter().map(|line| record_bytes(&line.record)).sum(),
+            Command::LineUp(waiting, _) => waiting.iter().map(|(_, turn)| turn.stored.len()).sum(),
+            Command::Try(bytes, _) => *bytes,
+            Command::Replay(..) | Command::Purge(..) | Command::Unpark(..) | Command::EndTry(_) => 0,
+        }
+    }
+}
+
+fn record_bytes(record: &Record) -> usize {
+    match record {
+        Record::Done => 0,
+        Record::Schedule { stored, .. } | Record::Park { stored, .. } => stored.len(),
+        Record::Dead(letter) => letter.event.len(),
     }
 }
 
@@ -84,6 +105,7 @@ impl Committer {
     pub(super) fn run(mut self) {
         let mut gathered = Vec::with_capacity(BATCH_MAX);
         while self.commands.blocking_recv_many(&mut gathered, BATCH_MAX) > 0 {
+            let bytes = gathered.iter().map(Command::bytes).sum();
             let written = self.shared.store.write(|transaction| {
                 let mut batch = Batch::open(&self.shared, transaction)?;
                 for command in &mut gathered {
@@ -95,7 +117,7 @@ impl Committer {
                 Ok((settled, added)) => {
                     let suspects_wait = {
                         let mut state = self.shared.state();
-                        state.committed(&settled);
+                        state.committed(bytes, &settled);
                         state.suspects_wait()
                     };
                     if added || suspects_wait {
@@ -104,7 +126,7 @@ impl Committer {
                     Ok(())
                 }
                 Err(error) => {
-                    self.shared.state().is_failing = true;
+                    self.shared.state().failed(bytes);
                     Err(error)
                 }
             };
@@ -116,6 +138,7 @@ impl Committer {
 /// One transaction's tables, and what it changes.
 struct Batch<'t> {
     shared: &'t Shared,
+    transaction: &'t WriteTransaction,
     entries: Table<'t, EntryKey, &'static [u8]>,
     schedule: Table<'t, ScheduleKey, &'static [u8]>,
     parked: Table<'t, ParkedKey<'static>, &'static [u8]>,
@@ -136,6 +159,7 @@ impl<'t> Batch<'t> {
         let counts = meta.get(COUNTS)?.map(|counts| counts.value()).unwrap_or_default();
         Ok(Batch {
             shared,
+            transaction,
             entries: transaction.open_table(ENTRIES)?,
             schedule: transaction.open_table(SCHEDULE)?,
             parked: transaction.open_table(PARKED)?,
@@ -193,7 +217,10 @@ impl<'t> Batch<'t> {
                     self.line_up(*handle, turn)?;
                 }
             }
-            Command::Try(_) => {}
+            Command::Try(bytes, _) => {
+                self.transaction.open_table(TRIED)?.insert((), vec![0; *bytes].as_slice())?;
+            }
+            Command::EndTry(_) => drop(self.transaction.delete_table(TRIED)?),
         }
         Ok(())
     }

@@ -32,9 +32,12 @@ pub(super) struct State {
     suspect: Option<Key>,
     /// What waits until that is over: entries that the cursors are past.
     suspects: BTreeSet<(EntryId, bool)>,
-    /// Whether the last commit failed.
-    pub(super) is_failing: bool,
+    /// What could not be committed had so many bytes, and nothing that is as large could be since.
+    failed_bytes: Option<usize>,
 }
+
+/// No more is tried to see whether the disk takes it.
+const TRIED_BYTES_MAX: usize = 16 << 20;
 
 const START: EntryId = EntryId::new(0, 0);
 
@@ -50,13 +53,25 @@ impl State {
             claims_max,
             suspect: None,
             suspects: BTreeSet::new(),
-            is_failing: false,
+            failed_bytes: None,
         }
     }
 
-    /// A commit succeeded, and settled these.
-    pub(super) fn committed(&mut self, settled: &[Handle]) {
-        self.is_failing = false;
+    /// So many bytes could not be committed.
+    pub(super) fn failed(&mut self, bytes: usize) {
+        let bytes = self.failed_bytes.map_or(bytes, |before| before.max(bytes));
+        self.failed_bytes = Some(bytes.min(TRIED_BYTES_MAX));
+    }
+
+    /// What could not be committed, if the disk has not shown since that it has room for as much.
+    pub(super) fn failed_bytes(&self) -> Option<usize> {
+        self.failed_bytes
+    }
+
+    /// So many bytes were committed, and these settled.
+    pub(super) fn committed(&mut self, bytes: usize, settled: &[Handle]) {
+        // A disk that is full takes what is small for a long time.
+        self.failed_bytes = self.failed_bytes.filter(|failed| *failed > bytes);
         self.settled(settled);
     }
 

@@ -31,6 +31,8 @@ pub(super) const LINES: TableDefinition<'_, ParkedKey<'static>, &[u8]> = TableDe
 /// The line of those that are first in theirs, which are elsewhere as well.
 pub(super) const FIRST: TableDefinition<'_, EntryKey, &str> = TableDefinition::new("first");
 pub(super) const DEAD: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("dead");
+/// What was written to see whether the disk takes it.
+pub(super) const TRIED: TableDefinition<'_, (), &[u8]> = TableDefinition::new("tried");
 /// `last_id`, and how many entries each stream has.
 pub(super) const META: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("meta");
 pub(super) const LAST_ID: &str = "last_id";
@@ -76,10 +78,7 @@ impl Store {
     }
 
     /// One transaction: all that `work` does is on the disk when this returns, or nothing.
-    pub(super) fn write<T>(
-        &self,
-        work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
-    ) -> Result<T, Error> {
+    pub(super) fn write<T>(&self, work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>) -> Result<T, Error> {
         self.with_database(|database| {
             let transaction = database.begin_write()?;
             let value = work(&transaction)?;
@@ -284,12 +283,11 @@ fn storage_error(path: &Path, error: redb::Error) -> Error {
     match error {
         redb::Error::DatabaseAlreadyOpen => Error::InUse { path: path.display().to_string() },
         redb::Error::Io(error) => match error.kind() {
-            // What redb says of a file that is none of its own.
-            ErrorKind::InvalidData => corrupt(path, &error),
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => unavailable(
-                path,
-                &format_args!("the disk is full ({error}); make room, and it goes on by itself"),
-            ),
+            // What redb says of a file that is none of its own, or only a part of one.
+            ErrorKind::InvalidData | ErrorKind::UnexpectedEof => corrupt(path, &error),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                unavailable(path, &format_args!("the disk is full ({error}); make room, and it goes on by itself"))
+            }
             _ => unavailable(path, &error),
         },
         redb::Error::PreviousIo | redb::Error::DatabaseClosed => {
