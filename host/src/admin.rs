@@ -13,6 +13,8 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::directory::Directory;
+use crate::gate::Gate;
 use crate::health::Health;
 use crate::plugin::Plugins;
 use crate::queue::{self, Queue};
@@ -20,6 +22,7 @@ use crate::telemetry::Telemetry;
 pub use auth::{Role, Token, TokenSecret};
 
 mod auth;
+pub mod breakers;
 pub mod dead_letters;
 pub mod events;
 mod lines;
@@ -42,6 +45,10 @@ pub struct Admin {
     pub body_bytes_max: usize,
     /// The plugins.
     pub plugins: Arc<Plugins>,
+    /// Who is held up.
+    pub(crate) gate: Arc<Gate>,
+    /// What is on record.
+    pub directory: Directory,
     /// Ends answers that take long.
     pub stop: CancellationToken,
 }
@@ -64,6 +71,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/dead-letters/{id}", delete(dead_letters::purge))
         .route("/v1/dead-letters/{id}/replay", post(dead_letters::replay))
         .route("/v1/plugins", get(plugins::list))
+        .route("/v1/breakers", get(breakers::list))
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), auth::check));
     Router::new()
         .route("/healthz", get(async || "ok\n"))

@@ -92,6 +92,11 @@ pub enum AttemptResult {
         /// Which plugin and why.
         error: String,
     },
+    /// The subscription is disabled; nothing was sent.
+    Disabled {
+        /// Why it is.
+        error: String,
+    },
 }
 
 /// Whether a failure is worth another try.
@@ -113,6 +118,7 @@ impl AttemptResult {
             AttemptResult::Blocked { .. } => "blocked".to_owned(),
             AttemptResult::PluginFailed { .. } => "plugin-failed".to_owned(),
             AttemptResult::GivenUp { .. } => "given-up".to_owned(),
+            AttemptResult::Disabled { .. } => "disabled".to_owned(),
         }
     }
 
@@ -124,7 +130,8 @@ impl AttemptResult {
             AttemptResult::Unanswered { .. }
             | AttemptResult::Blocked { .. }
             | AttemptResult::PluginFailed { .. }
-            | AttemptResult::GivenUp { .. } => None,
+            | AttemptResult::GivenUp { .. }
+            | AttemptResult::Disabled { .. } => None,
         }
     }
 
@@ -137,7 +144,8 @@ impl AttemptResult {
             AttemptResult::Unanswered { error, .. }
             | AttemptResult::Blocked { error }
             | AttemptResult::PluginFailed { error, .. }
-            | AttemptResult::GivenUp { error } => Some(error.clone()),
+            | AttemptResult::GivenUp { error }
+            | AttemptResult::Disabled { error } => Some(error.clone()),
         }
     }
 }

@@ -14,11 +14,24 @@ pub struct BreakerPolicy {
     pub open: Duration,
     /// A subscription all of whose attempts have failed for so long is disabled; never if not given.
     pub disable_after: Option<Duration>,
+    /// Whether one whose endpoint answers 410 is disabled.
+    pub disable_on_gone: bool,
+}
+
+/// Why a subscription is disabled. It is until an attempt succeeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Disabled {
+    /// Its endpoint said that it is gone.
+    #[error("its endpoint answered 410 Gone (disable_on_gone)")]
+    Gone,
+    /// It failed for too long.
+    #[error("it failed for longer than disable_after")]
+    Failing,
 }
 
 impl Default for BreakerPolicy {
     fn default() -> Self {
-        BreakerPolicy { failures: 100, open: Duration::from_secs(10), disable_after: None }
+        BreakerPolicy { failures: 100, open: Duration::from_secs(10), disable_after: None, disable_on_gone: false }
     }
 }
 
@@ -39,6 +52,7 @@ pub struct Breaker {
     failures: u32,
     failing_since: Option<Instant>,
     opens_again: Option<Instant>,
+    is_gone: bool,
 }
 
 impl Breaker {
@@ -62,7 +76,7 @@ impl Breaker {
         self.failures = self.failures.saturating_add(1);
         self.failing_since.get_or_insert(now);
         let was_closed = self.opens_again.is_none();
-        if self.failures >= policy.failures || self.is_disabled(policy, now) {
+        if self.failures >= policy.failures || self.disabled(policy, now).is_some() {
             // Attempts that were under way when it opened fail as well, and say nothing new.
             if matches!(self.state(now), State::Open(_)) {
                 return false;
@@ -70,6 +84,24 @@ impl Breaker {
             self.opens_again = Some(now + policy.open + policy.open.mul_f64(chance.clamp(0.0, 1.0) * JITTER_MAX));
         }
         was_closed && self.opens_again.is_some()
+    }
+
+    /// An attempt was answered 410, which is a failure as well. Whether that opened a breaker that was closed.
+    pub fn gone(&mut self, policy: BreakerPolicy, now: Instant, chance: f64) -> bool {
+        self.is_gone = true;
+        self.failed(policy, now, chance)
+    }
+
+    /// Failures in a row.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Since when all attempts have failed.
+    #[must_use]
+    pub fn failing_since(&self) -> Option<Instant> {
+        self.failing_since
     }
 
     /// Whether it is open, or waits for its probe.
@@ -84,10 +116,13 @@ impl Breaker {
         self.failures > 0
     }
 
-    /// Whether it has failed for long enough to be disabled.
+    /// Whether it is disabled, and why.
     #[must_use]
-    pub fn is_disabled(&self, policy: BreakerPolicy, now: Instant) -> bool {
-        self.failing_since.zip(policy.disable_after).is_some_and(|(since, after)| now.duration_since(since) >= after)
+    pub fn disabled(&self, policy: BreakerPolicy, now: Instant) -> Option<Disabled> {
+        let failing = self.failing_since.zip(policy.disable_after);
+        let for_too_long = failing.is_some_and(|(since, after)| now.duration_since(since) >= after);
+        let is_gone = (self.is_gone && policy.disable_on_gone).then_some(Disabled::Gone);
+        is_gone.or(for_too_long.then_some(Disabled::Failing))
     }
 }
 
@@ -96,9 +131,9 @@ mod tests {
     use super::*;
 
     const POLICY: BreakerPolicy =
-        BreakerPolicy { failures: 3, open: Duration::from_secs(10), disable_after: Some(Duration::from_secs(60)) };
+        BreakerPolicy { failures: 3, open: secs(10), disable_after: Some(secs(60)), disable_on_gone: true };
 
-    fn secs(seconds: u64) -> Duration {
+    const fn secs(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
 
@@ -134,10 +169,26 @@ mod tests {
     fn one_that_fails_for_long_is_disabled_until_it_succeeds() {
         let (mut breaker, now) = (Breaker::default(), Instant::now());
         breaker.failed(POLICY, now, 0.0);
-        assert!(!breaker.is_disabled(POLICY, now + secs(59)));
-        assert!(breaker.is_disabled(POLICY, now + secs(60)));
-        assert!(!breaker.is_disabled(BreakerPolicy { disable_after: None, ..POLICY }, now + secs(600)));
+        assert_eq!(breaker.disabled(POLICY, now + secs(59)), None);
+        assert_eq!(breaker.disabled(POLICY, now + secs(60)), Some(Disabled::Failing));
+        assert_eq!(breaker.disabled(BreakerPolicy { disable_after: None, ..POLICY }, now + secs(600)), None);
         breaker.succeeded();
-        assert!(!breaker.is_disabled(POLICY, now + secs(600)));
+        assert_eq!(breaker.disabled(POLICY, now + secs(600)), None);
+    }
+
+    #[test]
+    fn one_whose_endpoint_is_gone_is_disabled_at_once_until_it_succeeds() {
+        let (mut breaker, now) = (Breaker::default(), Instant::now());
+        let unless = BreakerPolicy { disable_on_gone: false, ..POLICY };
+        assert!(!{ breaker }.gone(unless, now, 0.0), "a failure like any other");
+        assert!(breaker.gone(POLICY, now, 0.0));
+        assert_eq!(breaker.disabled(POLICY, now), Some(Disabled::Gone));
+        assert_eq!(breaker.disabled(unless, now), None);
+        let probe = now + secs(10);
+        assert_eq!(breaker.state(probe), State::HalfOpen);
+        breaker.failed(POLICY, probe, 0.0);
+        assert_eq!(breaker.disabled(POLICY, probe), Some(Disabled::Gone), "whatever it answers since");
+        assert!(breaker.succeeded());
+        assert_eq!((breaker.disabled(POLICY, probe), breaker.state(probe)), (None, State::Closed));
     }
 }

@@ -139,6 +139,8 @@ pub struct Defaults {
     pub breaker_open: Duration,
     /// A subscription all of whose attempts have failed for so long is disabled.
     pub disable_after: Option<Duration>,
+    /// A subscription on record whose endpoint answers 410 is disabled.
+    pub disable_on_gone: bool,
     /// Whether deliveries wait for the ones before them.
     pub ordering: Ordering,
 }
@@ -172,6 +174,8 @@ pub struct Overrides {
     pub breaker_open: Option<Duration>,
     /// `disable_after`
     pub disable_after: Option<Duration>,
+    /// `disable_on_gone`
+    pub disable_on_gone: Option<bool>,
     /// `ordering`
     pub ordering: Option<Ordering>,
 }
@@ -379,6 +383,7 @@ impl Default for Defaults {
             breaker_failures: breaker.failures,
             breaker_open: breaker.open,
             disable_after: breaker.disable_after,
+            disable_on_gone: true,
             ordering: Ordering::None,
         }
     }
@@ -457,7 +462,9 @@ impl Config {
     /// What is on record for each subscription, with the defaults filled in.
     #[must_use]
     pub fn directory(&self) -> Directory {
-        let defaults = Arc::new(self.settings(&Overrides::default()));
+        // Where each event brings its URL with it, one that is gone says nothing of the next.
+        let defaults = Overrides { disable_on_gone: Some(false), ..Overrides::default() };
+        let defaults = Arc::new(self.settings(&defaults));
         let on_record = self.subscriptions.iter();
         Directory { defaults, by_id: on_record.map(|(id, over)| (id.clone(), Arc::new(self.settings(over)))).collect() }
     }
@@ -498,6 +505,7 @@ impl Config {
                 failures: over.breaker_failures.unwrap_or(defaults.breaker_failures),
                 open: over.breaker_open.unwrap_or(defaults.breaker_open),
                 disable_after: over.disable_after.or(defaults.disable_after),
+                disable_on_gone: over.disable_on_gone.unwrap_or(defaults.disable_on_gone),
             },
             ordering: over.ordering.unwrap_or(defaults.ordering),
         }

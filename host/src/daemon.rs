@@ -103,7 +103,8 @@ impl Daemon {
         };
         let telemetry = Arc::new(Telemetry::new(config.metrics.subscription_labels));
         let health = Arc::new(Health::starting());
-        let parts = Parts { queue, directory, plugins, sender, health, telemetry, limits };
+        let gate = limits.gate();
+        let parts = Parts { queue, directory, plugins, sender, health, telemetry, gate, limits };
         Ok(Daemon { parts, chained, used: config.plugins_used(), state, tokens: config.admin.tokens, listener })
     }
 
@@ -137,6 +138,8 @@ impl Daemon {
             tokens,
             body_bytes_max: parts.limits.body_bytes_max,
             plugins: Arc::clone(&parts.plugins),
+            gate: Arc::clone(&parts.gate),
+            directory: parts.directory.clone(),
             stop: stop.clone(),
         };
         warn_of_dangers(&*parts.queue).await;

@@ -177,7 +177,8 @@ impl Delivery {
             Some(
                 AttemptResult::Answered { .. } | AttemptResult::Unanswered { .. } | AttemptResult::PluginFailed { .. },
             ) => true,
-            Some(AttemptResult::Blocked { .. } | AttemptResult::GivenUp { .. }) | None => false,
+            Some(AttemptResult::Blocked { .. } | AttemptResult::GivenUp { .. } | AttemptResult::Disabled { .. })
+            | None => false,
         };
         DeadLetter {
             event: self.event.raw.clone(),
@@ -187,7 +188,7 @@ impl Delivery {
             reason,
             attempts: self.attempt.get() - u32::from(!tried),
             last_status: result.and_then(AttemptResult::status).map(|status| status.as_u16()),
-            last_error: result.map_or_else(|| Some(untried_error(reason)), AttemptResult::error).unwrap_or_default(),
+            last_error: result.map_or_else(|| Some(reason.to_string()), AttemptResult::error).unwrap_or_default(),
             first_seen: self.trail.first_seen,
             replays: self.trail.replays,
             died_before: self.trail.died_before.clone(),
@@ -278,12 +279,5 @@ impl Envelope {
             died_before: self.trail.died_before.clone(),
             raw: self.raw.clone(),
         }))
-    }
-}
-
-fn untried_error(reason: DeadReason) -> String {
-    match reason {
-        DeadReason::Disabled => "the subscription is disabled: it failed for longer than disable_after".to_owned(),
-        other => other.to_string(),
     }
 }

@@ -6,10 +6,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use tokio::sync::Notify;
 
 use crate::attempt::AttemptResult;
-use crate::breaker::Breaker;
+use crate::breaker::{Breaker, Disabled, State};
 use crate::entry::Place as Origin;
 use crate::outcome::Block;
 use crate::rate::Pace;
@@ -52,7 +53,7 @@ pub(crate) enum Refusal {
     /// Not now.
     Parked(Block),
     /// Its subscription is disabled.
-    Disabled,
+    Disabled(Disabled),
 }
 
 /// An attempt under way; counted until dropped.
@@ -69,6 +70,18 @@ pub(crate) struct Place<'a> {
 pub(crate) struct HeldUp {
     pub(crate) open: usize,
     pub(crate) disabled: usize,
+}
+
+/// A subscription that is held up.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenBreaker {
+    pub(crate) subscription: Arc<str>,
+    /// In a row.
+    pub(crate) failures: u32,
+    pub(crate) failing_for: Duration,
+    /// When the next delivery is tried; zero if now, or if one is.
+    pub(crate) probe_in: Duration,
+    pub(crate) disabled: Option<Disabled>,
 }
 
 /// Parked deliveries that may go now, by subscription.
@@ -107,7 +120,7 @@ impl Gate {
                 inner.failing_places_taken += usize::from(of_failing);
                 Ok(Place { gate: self, id: Arc::clone(id), of_failing, is_probe })
             }
-            Room::Disabled => Err(Refusal::Disabled),
+            Room::Disabled(why) => Err(Refusal::Disabled(why)),
             Room::None(block, until) => {
                 inner.wait(id, until);
                 Err(Refusal::Parked(block))
@@ -139,7 +152,7 @@ impl Gate {
             let Some(flow) = inner.flows.get_mut(&id) else { continue };
             let count = match flow.room(&settings(&id), failing_left, now) {
                 Room::Some(room) => room.saturating_sub(flow.coming(now)),
-                Room::Disabled => TURN_MAX,
+                Room::Disabled(_) => TURN_MAX,
                 Room::None(_, until) => {
                     inner.wait(&id, until);
                     continue;
@@ -179,9 +192,34 @@ impl Gate {
         let mut held_up = HeldUp::default();
         for (id, flow) in inner.flows.iter().filter(|(_, flow)| flow.breaker.is_failing()) {
             held_up.open += usize::from(flow.breaker.is_open());
-            held_up.disabled += usize::from(flow.breaker.is_disabled(settings(id).breaker, now));
+            held_up.disabled += usize::from(flow.breaker.disabled(settings(id).breaker, now).is_some());
         }
         held_up
+    }
+
+    /// The subscriptions whose breaker is open, in the order of their ids, from the one after `after` on.
+    pub(crate) fn open_breakers(
+        &self,
+        settings: impl Fn(&str) -> Arc<Settings>,
+        after: Option<&str>,
+        max: usize,
+    ) -> Vec<OpenBreaker> {
+        let (inner, now) = (self.inner(), now());
+        let is_meant = |id: &str| after.is_none_or(|after| id > after);
+        let open = inner.flows.iter().filter(|(id, flow)| flow.breaker.is_open() && is_meant(id));
+        let mut open: Vec<(&Arc<str>, &Flow)> = open.collect();
+        open.sort_unstable_by_key(|(id, _)| *id);
+        let shown = open.into_iter().take(max).map(|(id, flow)| OpenBreaker {
+            subscription: Arc::clone(id),
+            failures: flow.breaker.failures(),
+            failing_for: flow.breaker.failing_since().map_or(Duration::ZERO, |since| now.duration_since(since)),
+            probe_in: match flow.breaker.state(now) {
+                State::Open(until) => until.duration_since(now),
+                State::HalfOpen | State::Closed => Duration::ZERO,
+            },
+            disabled: flow.breaker.disabled(settings(id).breaker, now),
+        });
+        shown.collect()
     }
 }
 
@@ -229,19 +267,28 @@ impl Place<'_> {
                 }
             }
             AttemptResult::Answered { .. } | AttemptResult::Unanswered { .. } => {
-                let was_disabled = flow.breaker.is_disabled(settings.breaker, now);
-                if flow.breaker.failed(settings.breaker, now, fastrand::f64()) {
+                let (policy, was_disabled) = (settings.breaker, flow.breaker.disabled(settings.breaker, now));
+                let opened = if result.status() == Some(StatusCode::GONE) {
+                    flow.breaker.gone(policy, now, fastrand::f64())
+                } else {
+                    flow.breaker.failed(policy, now, fastrand::f64())
+                };
+                if opened {
                     tracing::info!(subscription = &*self.id, result = result.name(), "the breaker opened");
                 }
-                if !was_disabled && flow.breaker.is_disabled(settings.breaker, now) {
+                if let Some(why) = flow.breaker.disabled(policy, now).filter(|_| was_disabled.is_none()) {
                     tracing::warn!(
                         subscription = &*self.id,
                         result = result.name(),
-                        "disabled: it failed for longer than disable_after; a probe that succeeds enables it again"
+                        why = %why,
+                        "the subscription is disabled; a probe that succeeds enables it again"
                     );
                 }
             }
-            AttemptResult::Blocked { .. } | AttemptResult::PluginFailed { .. } | AttemptResult::GivenUp { .. } => {}
+            AttemptResult::Blocked { .. }
+            | AttemptResult::PluginFailed { .. }
+            | AttemptResult::GivenUp { .. }
+            | AttemptResult::Disabled { .. } => {}
         }
     }
 }

@@ -42,6 +42,7 @@ pub(crate) struct Parts {
     pub(crate) sender: Arc<dyn Post>,
     pub(crate) health: Arc<Health>,
     pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) limits: Limits,
 }
 
@@ -62,9 +63,17 @@ pub(crate) struct Limits {
     pub(crate) dead_letters_warn: u64,
 }
 
+impl Limits {
+    /// What decides on who may go within them.
+    pub(crate) fn gate(&self) -> Arc<Gate> {
+        // Dead endpoints hold their places for long, so all of them together get a part of what a host has.
+        Arc::new(Gate::new(self.in_flight * self.worker_count / 4))
+    }
+}
+
 /// Runs until `shutdown` resolves, then drains: receives nothing more, lets attempts finish, records their outcomes.
 pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
-    let Parts { queue, directory, plugins, sender, health, telemetry, limits } = parts;
+    let Parts { queue, directory, plugins, sender, health, telemetry, gate, limits } = parts;
     let shards = Shard::all(&queue);
     let scheduled: Arc<[Notify]> = shards.iter().map(|_| Notify::new()).collect();
     let (inbox, settlers) = Settler::for_each(&shards, &health, &telemetry, &scheduled);
@@ -78,8 +87,7 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
         telemetry: Arc::clone(&telemetry),
         health: Arc::clone(&health),
         endpoints: Endpoints::default(),
-        // Dead endpoints hold their places for long, so all of them together get a part of what a host has.
-        gate: Gate::new(limits.in_flight * limits.worker_count / 4),
+        gate,
         scheduled,
         body: limits.body,
         body_bytes_max: limits.body_bytes_max,

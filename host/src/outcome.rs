@@ -25,7 +25,7 @@ pub enum DeadReason {
     Poison,
     /// The entry had been pending for another program's consumer for too long.
     Stale,
-    /// The subscription had failed for longer than `disable_after`.
+    /// The subscription was disabled: it had failed for longer than `disable_after`, or its endpoint is gone.
     Disabled,
 }
 

@@ -48,6 +48,7 @@ impl RetryPolicy {
             }
             AttemptResult::Unanswered { .. } => self.again(attempt, DeadReason::Exhausted, Duration::ZERO, chance),
             AttemptResult::Blocked { .. } => Outcome::Dead(DeadReason::Blocked),
+            AttemptResult::Disabled { .. } => Outcome::Dead(DeadReason::Disabled),
             AttemptResult::GivenUp { .. } | AttemptResult::PluginFailed { lasting: Lasting::Permanent, .. } => {
                 Outcome::Dead(DeadReason::Plugin)
             }
@@ -154,6 +155,11 @@ mod tests {
     #[test]
     fn a_blocked_address_is_final() {
         check(&AttemptResult::Blocked { error: String::new() }, 1, &Outcome::Dead(DeadReason::Blocked));
+    }
+
+    #[test]
+    fn what_a_disabled_subscription_gets_is_dead() {
+        check(&AttemptResult::Disabled { error: String::new() }, 1, &Outcome::Dead(DeadReason::Disabled));
     }
 
     #[test]

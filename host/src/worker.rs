@@ -17,7 +17,7 @@ use crate::entry::{Entry, Handle, Record, Settlement};
 use crate::event::BodyForm;
 use crate::gate::{Gate, Refusal};
 use crate::health::{Health, Part};
-use crate::outcome::{DeadReason, Outcome};
+use crate::outcome::Outcome;
 use crate::plugin::{Call, Decision, Plugins};
 use crate::queue::Queue;
 use crate::request::Draft;
@@ -39,7 +39,7 @@ pub(crate) struct Worker {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) health: Arc<Health>,
     pub(crate) endpoints: Endpoints,
-    pub(crate) gate: Gate,
+    pub(crate) gate: Arc<Gate>,
     /// For each shard, told when something may have become due before what the scheduler waits for.
     pub(crate) scheduled: Arc<[Notify]>,
     pub(crate) body: BodyForm,
@@ -155,7 +155,11 @@ impl Worker {
         let place = match self.gate.enter(&delivery.subscription, delivery.handle.place) {
             Ok(place) => place,
             Err(Refusal::Parked(block)) => return Attempt::not_made(Outcome::Parked(block)),
-            Err(Refusal::Disabled) => return Attempt::not_made(Outcome::Dead(DeadReason::Disabled)),
+            Err(Refusal::Disabled(why)) => {
+                let result = AttemptResult::Disabled { error: format!("the subscription is disabled: {why}") };
+                let outcome = conclude(delivery, &result);
+                return Attempt { result: Some(result), ..Attempt::not_made(outcome) };
+            }
         };
         let started = Instant::now();
         let draft = match self.draft(delivery, now).await {

@@ -53,7 +53,7 @@ fn the_examples_commented_keys_are_keys() {
     assert!(subscription.retry_backoff.is_some() && subscription.max_backoff.is_some());
     assert!(subscription.rate.is_some() && subscription.burst.is_some() && subscription.disable_after.is_some());
     assert!(subscription.breaker_failures.is_some() && subscription.breaker_open.is_some());
-    assert!(subscription.ordering.is_some());
+    assert!(subscription.ordering.is_some() && subscription.disable_on_gone == Some(false));
     assert_eq!((config.admin.tokens.len(), config.plugins.named.len()), (1, 1));
     assert!(config.delivery.hmac_secret.is_some() && config.plugins.cache_dir.is_some());
     assert!(config.queue.retention.is_some());
@@ -102,6 +102,7 @@ fn what_cannot_be_is_refused() {
         ("[plugins.named.a]\nhttp = { allow = [\"https://api.example.com/v1\"] }", "no path"),
         ("[plugins.named.a]\nhttp = { allowed = [] }", "did you mean allow?"),
         ("[plugins.named.a]\nhttp = true", "a table is expected"),
+        ("[defaults]\ndisable_on_gone = \"yes\"", "true or false"),
         ("[defaults]\nplugins = [{ settings = {} }]", "name"),
         ("[defaults]\nplugins = [{ name = \"a\", on_error = \"explode\" }]", "retry, deliver, drop"),
         ("[subscriptions.\"s\"]\nplugin = [\"a\"]", "did you mean plugins?"),

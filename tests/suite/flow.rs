@@ -134,6 +134,55 @@ async fn a_subscription_that_fails_for_long_is_disabled_until_a_probe_succeeds()
     host.stop().await;
 }
 
+#[tokio::test]
+async fn a_subscription_on_record_whose_endpoint_is_gone_is_disabled_until_it_is_back() {
+    let (redis, receiver) = (RedisServer::start().await, Receiver::start().await);
+    let own = Overrides { breaker_open: Some(Duration::from_millis(300)), ..Overrides::default() };
+    let host = TestHost::with(config(&redis, "on-record", own)).await;
+    let is_back = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let answer = Arc::clone(&is_back);
+    let answer = move || if answer.load(std::sync::atomic::Ordering::Relaxed) { 204 } else { 410 };
+    receiver.answers("/", move |_| Answer::status(answer()));
+    publish(&redis, &receiver, "/", "on-record", 1).await;
+    let reason = async |reason: &str| redis.dead_letters().await.into_iter().find(|letter| letter["reason"] == reason);
+    let gone = eventually("a dead letter", async || reason("gone").await).await;
+    assert_eq!(gone["last_status"], "410");
+    let disabled = eventually("one that is not tried", async || {
+        publish(&redis, &receiver, "/", "on-record", 1).await;
+        reason("disabled").await
+    });
+    let disabled = disabled.await;
+    assert_eq!((disabled["attempts"].as_str(), disabled["last_status"].as_str()), ("0", ""));
+    assert!(disabled["last_error"].contains("its endpoint answered 410 Gone"), "{disabled:?}");
+    until("it is seen", || host.metric("weft_subscriptions_disabled") == 1.0).await;
+    let breakers: Vec<serde_json::Value> = reqwest::get(host.url("/v1/breakers")).await.unwrap().json().await.unwrap();
+    assert_eq!((breakers.len(), &breakers[0]["subscription_id"]), (1, &"on-record".into()));
+    assert_eq!(breakers[0]["state"], "disabled");
+    assert!(breakers[0]["why"].as_str().unwrap().contains("410"), "{breakers:?}");
+
+    is_back.store(true, std::sync::atomic::Ordering::Relaxed);
+    eventually("enabled again", async || {
+        publish(&redis, &receiver, "/", "on-record", 1).await;
+        (host.metric("weft_subscriptions_disabled") == 0.0).then_some(())
+    })
+    .await;
+    let breakers = reqwest::get(host.url("/v1/breakers")).await.unwrap().text().await.unwrap();
+    assert_eq!(breakers, "[]");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn who_only_stands_in_events_is_not_disabled_by_a_410() {
+    let (redis, receiver) = (RedisServer::start().await, Receiver::start().await);
+    let host = TestHost::start(&redis.url()).await;
+    receiver.answers("/", |_| Answer::status(410));
+    publish(&redis, &receiver, "/", "unknown", 5).await;
+    eventually("five dead letters", async || (redis.dead_letters().await.len() == 5).then_some(())).await;
+    assert!(redis.dead_letters().await.iter().all(|letter| letter["reason"] == "gone"));
+    assert_eq!(receiver.arrived().len(), 5, "the next event may bring another URL");
+    host.stop().await;
+}
+
 /// With a backlog of so many, which another host parked before it went away.
 async fn beside_a_backlog(backlog: usize) {
     let (redis, receiver) = (RedisServer::start().await, Receiver::start().await);

@@ -131,6 +131,7 @@ impl Defaults {
         set(&mut self.breaker_failures, reader.count("breaker_failures", BREAKER_FAILURES));
         set(&mut self.breaker_open, reader.duration("breaker_open"));
         self.disable_after = reader.duration("disable_after");
+        set(&mut self.disable_on_gone, reader.flag("disable_on_gone"));
         set(&mut self.ordering, reader.word("ordering", &ORDERING));
         reader.finish();
     }
@@ -152,6 +153,7 @@ impl Overrides {
             breaker_failures: reader.count("breaker_failures", BREAKER_FAILURES),
             breaker_open: reader.duration("breaker_open"),
             disable_after: reader.duration("disable_after"),
+            disable_on_gone: reader.flag("disable_on_gone"),
             ordering: reader.word("ordering", &ORDERING),
         };
         reader.finish();

@@ -186,6 +186,25 @@ impl<'a> Reader<'a> {
         counted
     }
 
+    /// `true` or `false`.
+    pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
+        let node = self.take(key)?;
+        let flag = match &node.value {
+            Value::Boolean(flag) => Some(*flag),
+            Value::Raw(text) => text.trim().parse().ok(),
+            Value::Integer(_)
+            | Value::Text(_)
+            | Value::Float(_)
+            | Value::Datetime(_)
+            | Value::List(_)
+            | Value::Table(_) => None,
+        };
+        if flag.is_none() {
+            self.mistake(&node.source, &self.path_of(key), "true or false is expected".to_owned());
+        }
+        flag
+    }
+
     /// A number of bytes, such as `"64MiB"` or a plain number, up to a limit.
     pub(super) fn size(&mut self, key: &'static str, max: u64) -> Option<u64> {
         let node = self.take(key)?;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Block, Breaker, Pace, Settings};
+use super::{Block, Breaker, Disabled, Pace, Settings};
 use crate::breaker::State;
 
 /// How long a failing subscription waits for one of the places that all failing ones share.
@@ -42,7 +42,7 @@ pub(super) enum Room {
     /// None before that time; without one, before an attempt ends.
     None(Block, Option<Instant>),
     /// None; what comes is given up.
-    Disabled,
+    Disabled(Disabled),
 }
 
 impl Flow {
@@ -53,8 +53,10 @@ impl Flow {
         }
         let free = settings.in_flight_max.saturating_sub(self.under_way);
         let free = match self.breaker.state(now) {
-            State::Open(_) if self.breaker.is_disabled(settings.breaker, now) => return Room::Disabled,
-            State::Open(until) => return Room::None(Block::Open, Some(until)),
+            State::Open(until) => {
+                let disabled = self.breaker.disabled(settings.breaker, now).map(Room::Disabled);
+                return disabled.unwrap_or(Room::None(Block::Open, Some(until)));
+            }
             State::HalfOpen if self.is_probing => return Room::None(Block::Open, None),
             State::HalfOpen => free.min(1),
             State::Closed => free,

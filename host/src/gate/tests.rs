@@ -9,7 +9,7 @@ const BACK: Origin = Origin::Schedule { lease: 1 };
 fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
     let mut settings = Settings {
         in_flight_max: 2,
-        breaker: BreakerPolicy { failures: 2, open: Duration::from_secs(10), disable_after: None },
+        breaker: BreakerPolicy { failures: 2, ..BreakerPolicy::default() },
         ..Settings::default()
     };
     change(&mut settings);
@@ -129,7 +129,7 @@ async fn what_is_disabled_is_given_up_but_for_a_probe() {
     gate.enter(&a, FRESH).unwrap().conclude(&settings, &failed(), None);
     tokio::time::advance(Duration::from_secs(60)).await;
     gate.enter(&a, FRESH).unwrap().conclude(&settings, &failed(), None);
-    assert_eq!(refused(&gate, &a, FRESH), Refusal::Disabled);
+    assert_eq!(refused(&gate, &a, FRESH), Refusal::Disabled(Disabled::Failing));
     assert_eq!(gate.held_up(|_| Arc::new(settings.clone())), HeldUp { open: 1, disabled: 1 });
     tokio::time::advance(Duration::from_secs(13)).await;
     gate.enter(&a, FRESH).unwrap().conclude(&settings, &answered(204), None);

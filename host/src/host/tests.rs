@@ -328,6 +328,7 @@ async fn keep_running(world: Arc<World>, host: usize, stop: tokio_util::sync::Ca
             sender: Arc::new(view),
             health: Arc::new(Health::starting()),
             telemetry: Arc::new(Telemetry::new(10)),
+            gate: limits.gate(),
             limits,
         };
         // Now and then it is told to drain and starts again.

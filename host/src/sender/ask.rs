@@ -55,6 +55,7 @@ fn why(result: &AttemptResult) -> NotAnswered {
         AttemptResult::Unanswered { why: NoAnswer::Broken | NoAnswer::Timeout, .. }
         | AttemptResult::Answered { .. }
         | AttemptResult::PluginFailed { .. }
-        | AttemptResult::GivenUp { .. } => NotAnswered::Broken,
+        | AttemptResult::GivenUp { .. }
+        | AttemptResult::Disabled { .. } => NotAnswered::Broken,
     }
 }
