@@ -10,6 +10,7 @@ pub mod receiver;
 pub mod redis_server;
 pub mod sentinels;
 pub mod wait;
+pub mod world;
 
 pub use certificates::Certificates;
 pub use cluster::Cluster;
@@ -21,6 +22,7 @@ pub use receiver::{Answer, Receiver};
 pub use redis_server::RedisServer;
 pub use sentinels::Sentinels;
 pub use wait::{eventually, until};
+pub use world::World;
 
 use std::path::PathBuf;
 

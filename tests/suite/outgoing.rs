@@ -3,12 +3,10 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tests::{Answer, Receiver, TestHost, until};
+use tests::{Answer, Receiver, TestHost, World, until};
 use weft::config::NamedPlugin;
 use weft::outcome::Outcome;
 use weft::plugin::HttpGrant;
-
-use crate::plugins::World;
 
 /// What the server is asked for.
 const FACT: &str = "/fact?of=node-1";

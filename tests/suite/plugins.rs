@@ -1,87 +1,13 @@
 //! Plugins on live deliveries: misbehaving guests in `.wat`, and the first-party ones as an operator configures them.
 
-use std::path::Path;
 use std::time::Duration;
 
-use tempfile::TempDir;
-use tests::{Answer, Event, Receiver, RedisServer, TestHost, eventually, host, root, until};
-use weft::Config;
-use weft::config::{NamedPlugin, Overrides, PluginRef};
+pub(crate) use tests::World;
+use tests::{Answer, eventually, root, until};
+use weft::config::NamedPlugin;
 use weft::outcome::Outcome;
 use weft::plugin::Grant;
-use weft::subscription::{Mode, OnError};
-
-/// A Redis, a receiver and a plugin directory; each subscription is named after the plugin it uses.
-pub(crate) struct World {
-    pub(crate) redis: RedisServer,
-    pub(crate) receiver: Receiver,
-    dir: TempDir,
-    pub(crate) config: Config,
-}
-
-impl World {
-    pub(crate) async fn new() -> World {
-        let (redis, receiver) = (RedisServer::start().await, Receiver::start().await);
-        let dir = tempfile::tempdir().unwrap();
-        let mut config = host::config(&redis.url());
-        config.plugins.dir = dir.path().to_owned();
-        config.delivery.max_retries = 1;
-        // Where much else runs, 50 ms of running time may take longer than half a second.
-        config.plugins.time_max = Duration::from_secs(20);
-        World { redis, receiver, dir, config }
-    }
-
-    /// With a guest of `tests/fixtures`.
-    pub(crate) fn guest(self, name: &str) -> World {
-        let wasm = wat::parse_file(root().join("tests/fixtures").join(format!("{name}.wat"))).unwrap();
-        std::fs::write(self.dir.path().join(format!("{name}.wasm")), wasm).unwrap();
-        self.subscription(name, name, "{}", None)
-    }
-
-    /// With a plugin that `make plugins hello` compiled.
-    pub(crate) fn compiled(self, name: &str, settings: &str) -> World {
-        let directory = match name {
-            "hello-rust" => "target/hello",
-            "ask" => "target/fixtures",
-            _ => "target/plugins",
-        };
-        let file = root().join(directory).join(format!("{name}.wasm"));
-        assert!(Path::new(&file).exists(), "{} is missing: `make plugins hello` compiles it", file.display());
-        std::fs::copy(&file, self.dir.path().join(format!("{name}.wasm"))).unwrap();
-        self.subscription(name, name, settings, None)
-    }
-
-    pub(crate) fn subscription(mut self, id: &str, plugin: &str, settings: &str, on_error: Option<OnError>) -> World {
-        let plugins = Some(vec![PluginRef {
-            name: plugin.to_owned(),
-            settings: settings.to_owned(),
-            on_error,
-            mode: Mode::Live,
-        }]);
-        self.config.subscriptions.insert(id.to_owned(), Overrides { plugins, ..Overrides::default() });
-        self
-    }
-
-    pub(crate) async fn start(&self) -> TestHost {
-        TestHost::with(self.config.clone()).await
-    }
-
-    pub(crate) async fn publish(&self, subscription: &str) {
-        self.redis.publish(&self.event(subscription).json()).await;
-    }
-
-    pub(crate) fn event(&self, subscription: &str) -> Event {
-        Event::to(&self.receiver.url("/")).subscription(subscription).id(format!("to-{subscription}"))
-    }
-
-    /// The one dead letter of a subscription.
-    pub(crate) async fn dead_letter(&self, subscription: &str) -> std::collections::HashMap<String, String> {
-        eventually("a dead letter", || async {
-            self.redis.dead_letters().await.into_iter().find(|letter| letter["subscription_id"] == subscription)
-        })
-        .await
-    }
-}
+use weft::subscription::OnError;
 
 pub(crate) fn deliveries(status: &str, subscription: &str) -> String {
     format!("o2ims_webhook_deliveries_total{{status=\"{status}\",subscription_id=\"{subscription}\"}}")

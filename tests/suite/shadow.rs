@@ -3,59 +3,18 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tempfile::TempDir;
 use tests::process::run;
-use tests::{Answer, Event, Receiver, RedisServer, TestHost, eventually, host, root, until};
-use weft::Config;
-use weft::config::{Overrides, PluginRef};
+use tests::world::wasm;
+use tests::{Answer, World, eventually, until};
 use weft::subscription::{Mode, OnError};
-
-/// A host whose subscription `sub` has a chain of these guests of `tests/fixtures`.
-struct World {
-    redis: RedisServer,
-    receiver: Receiver,
-    dir: TempDir,
-    config: Config,
-}
-
-impl World {
-    async fn new(chain: &[(&str, Mode, OnError)]) -> World {
-        let (redis, receiver) = (RedisServer::start().await, Receiver::start().await);
-        let dir = tempfile::tempdir().unwrap();
-        let mut config = host::config(&redis.url());
-        config.plugins.dir = dir.path().to_owned();
-        let one = |(name, mode, on_error): &(&str, Mode, OnError)| PluginRef {
-            name: (*name).to_owned(),
-            settings: "{}".to_owned(),
-            on_error: Some(*on_error),
-            mode: *mode,
-        };
-        let plugins = Some(chain.iter().map(one).collect());
-        config.subscriptions.insert("sub".to_owned(), Overrides { plugins, ..Overrides::default() });
-        let world = World { redis, receiver, dir, config };
-        for (name, ..) in chain {
-            std::fs::write(world.dir.path().join(format!("{name}.wasm")), guest(name)).unwrap();
-        }
-        world
-    }
-
-    async fn publish(&self, id: &str) {
-        let event = Event::to(&self.receiver.url("/")).subscription("sub").id(id);
-        self.redis.publish(&event.json()).await;
-    }
-}
-
-fn guest(name: &str) -> Vec<u8> {
-    wat::parse_file(root().join("tests/fixtures").join(format!("{name}.wat"))).unwrap()
-}
 
 #[tokio::test]
 async fn a_shadow_has_no_effect_and_is_listed_with_what_it_would_have_done() {
     let chain = [("header", Mode::Shadow, OnError::Retry), ("drop", Mode::Shadow, OnError::Retry)];
-    let world = World::new(&chain).await;
-    let host = TestHost::with(world.config.clone()).await;
+    let world = World::new().await.chain("sub", &chain);
+    let host = world.start().await;
     for number in 0..3 {
-        world.publish(&format!("n-{number}")).await;
+        world.publish_as("sub", &format!("n-{number}")).await;
     }
     assert!(world.receiver.wait_for(3).await.iter().all(|request| request.header("x-weft").is_empty()));
     let total = "weft_plugin_shadow_calls_total{plugin=\"drop\",result=\"drop\"}";
@@ -74,14 +33,14 @@ async fn a_shadow_has_no_effect_and_is_listed_with_what_it_would_have_done() {
 
 #[tokio::test]
 async fn a_plugin_that_keeps_failing_is_not_called_and_deliveries_go_on_without() {
-    let mut world = World::new(&[("loop", Mode::Live, OnError::Deliver)]).await;
+    let mut world = World::new().await.chain("sub", &[("loop", Mode::Live, OnError::Deliver)]);
     world.config.plugins.cpu_max = Duration::from_millis(5);
     world.config.plugins.breaker_failures = 3;
     world.config.plugins.breaker_wait = Duration::from_secs(3600);
     world.config.plugins.breaker_wait_max = Duration::from_secs(3600);
-    let host = TestHost::with(world.config.clone()).await;
+    let host = world.start().await;
     for number in 0..10 {
-        world.publish(&format!("n-{number}")).await;
+        world.publish_as("sub", &format!("n-{number}")).await;
         world.receiver.wait_for(number + 1).await;
     }
     let calls = |result: &str| host.metric(&format!("weft_plugin_calls_total{{plugin=\"loop\",result=\"{result}\"}}"));
@@ -95,19 +54,19 @@ async fn a_plugin_that_keeps_failing_is_not_called_and_deliveries_go_on_without(
 
 #[tokio::test]
 async fn a_dry_run_shows_what_a_new_version_would_do_with_dead_letters() {
-    let mut world = World::new(&[]).await;
+    let mut world = World::new().await;
     world.config.delivery.max_retries = 0;
     world.receiver.answers("/", |_| Answer::status(500));
-    let host = TestHost::with(world.config.clone()).await;
+    let host = world.start().await;
     for id in ["a", "b"] {
-        world.publish(id).await;
+        world.publish_as("sub", id).await;
     }
     world.redis.publish("not json").await;
     let admin = host.url("");
     eventually("three dead letters", async || (world.redis.dead_letters().await.len() == 3).then_some(())).await;
     let file = |name: &str| -> PathBuf {
-        let file = world.dir.path().join(format!("{name}.wasm"));
-        std::fs::write(&file, guest(name)).unwrap();
+        let file = world.file(&format!("{name}.wasm"));
+        std::fs::write(&file, wasm(name)).unwrap();
         file
     };
     let dry_run = async |name: &str, words: &[&str]| {
@@ -128,7 +87,9 @@ async fn a_dry_run_shows_what_a_new_version_would_do_with_dead_letters() {
     let ran = dry_run("wants-http", &["--all"]).await;
     assert!(ran.code == Some(1) && ran.err.contains("wasi:http"), "{}", ran.err);
     let ran = run(&["dlq", "replay", "--dry-run", "--all", "--admin", &admin], "").await;
-    assert!(ran.code == Some(64) && ran.err.contains("--plugin"), "{}", ran.err);
+    assert!(ran.code == Some(0) && ran.err.contains("3 letters, nothing replayed"), "{}", ran.err);
+    let ran = run(&["dlq", "replay", "--plugin", "p.wasm", "--all", "--admin", &admin], "").await;
+    assert!(ran.code == Some(64) && ran.err.contains("--dry-run"), "{}", ran.err);
     assert_eq!(world.redis.dead_letters().await.len(), 3, "nothing was replayed");
     host.stop().await;
 }

@@ -1,59 +1,22 @@
 //! The plugins' directory changes while deliveries go on.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tempfile::TempDir;
 use tests::process::run;
-use tests::{Event, Receiver, RedisServer, TestHost, eventually, host, root, until};
-use weft::Config;
-use weft::config::{Overrides, PluginRef};
-use weft::subscription::Mode;
+use tests::{TestHost, World, eventually, root, until};
+use weft::config::NamedPlugin;
+use weft::plugin::Grant;
 
 /// Each delivery is a line of Redis; more at once tell no more.
 const AHEAD: usize = 200;
 
-/// A host whose subscription `sub` uses the plugin `p`.
-struct World {
-    redis: RedisServer,
-    receiver: Receiver,
-    dir: TempDir,
-    config: Config,
-}
-
-impl World {
-    async fn new() -> World {
-        let (redis, receiver) = (RedisServer::start().await, Receiver::start().await);
-        let dir = tempfile::tempdir().unwrap();
-        let mut config = host::config(&redis.url());
-        config.plugins.dir = dir.path().to_owned();
-        config.plugins.settle = Duration::from_millis(50);
-        config.plugins.gone_after = Duration::from_millis(200);
-        let plugins =
-            Some(vec![PluginRef { name: "p".to_owned(), settings: "{}".to_owned(), on_error: None, mode: Mode::Live }]);
-        config.subscriptions.insert("sub".to_owned(), Overrides { plugins, ..Overrides::default() });
-        World { redis, receiver, dir, config }
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// Puts a guest of `tests/fixtures` there as people do: a copy, straight over what is there.
-    fn copy(&self, guest: &str, to: &str) {
-        std::fs::write(self.file(to), guest_wasm(guest)).unwrap();
-    }
-
-    fn event(&self, id: &str) -> Event {
-        Event::to(&self.receiver.url("/")).subscription("sub").id(id)
-    }
-}
-
-fn guest_wasm(guest: &str) -> Vec<u8> {
-    wat::parse_file(root().join("tests/fixtures").join(format!("{guest}.wat"))).unwrap()
+/// Whose subscription `sub` uses the plugin `p`.
+async fn world() -> World {
+    World::new().await.subscription("sub", "p", "{}", None)
 }
 
 async fn is_in(host: &TestHost, name: &str, state: &str) -> Option<serde_json::Value> {
@@ -62,15 +25,15 @@ async fn is_in(host: &TestHost, name: &str, state: &str) -> Option<serde_json::V
 
 #[tokio::test]
 async fn a_plugin_copied_over_another_under_load_is_used_and_nothing_is_lost() {
-    let world = Arc::new(World::new().await);
-    world.copy("deliver", "p.wasm");
-    let host = world_host(&world).await;
+    let world = Arc::new(world().await);
+    world.put("deliver", "p.wasm");
+    let host = world.start().await;
     let stop = Arc::new(AtomicBool::new(false));
     let load = tokio::spawn(publish_until(Arc::clone(&world), Arc::clone(&stop)));
     let has = |count: usize| move |world: &World| world.receiver.arrived().len() >= count;
     until("the first are delivered", || has(500)(&world)).await;
 
-    world.copy("header", "p.wasm");
+    world.put("header", "p.wasm");
     let is_new = |world: &World| world.receiver.arrived().iter().any(|request| request.header("x-weft") == "seen");
     until("the new one is used", || is_new(&world)).await;
 
@@ -97,16 +60,12 @@ async fn a_plugin_copied_over_another_under_load_is_used_and_nothing_is_lost() {
     host.stop().await;
 }
 
-async fn world_host(world: &World) -> TestHost {
-    TestHost::with(world.config.clone()).await
-}
-
 /// Publishes as fast as it is delivered; returns how many.
 async fn publish_until(world: Arc<World>, stop: Arc<AtomicBool>) -> usize {
     let mut published = 0;
     while !stop.load(Ordering::Relaxed) {
         if published < world.receiver.arrived().len() + AHEAD {
-            world.redis.publish(&world.event(&format!("n-{published}")).json()).await;
+            world.publish_as("sub", &format!("n-{published}")).await;
             published += 1;
         } else {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -117,11 +76,11 @@ async fn publish_until(world: Arc<World>, stop: Arc<AtomicBool>) -> usize {
 
 #[tokio::test]
 async fn deliveries_wait_for_a_plugin_that_is_found_and_fail_without_one() {
-    let mut world = World::new().await;
+    let mut world = world().await;
     world.config.delivery.max_retries = 0;
-    world.copy("header", "p.wasm");
-    let host = world_host(&world).await;
-    world.redis.publish(&world.event("first").json()).await;
+    world.put("header", "p.wasm");
+    let host = world.start().await;
+    world.publish_as("sub", "first").await;
     assert_eq!(
         world.receiver.wait_for(1).await[0].header("x-weft"),
         "seen",
@@ -130,7 +89,7 @@ async fn deliveries_wait_for_a_plugin_that_is_found_and_fail_without_one() {
 
     std::fs::remove_file(world.file("p.wasm")).unwrap();
     eventually("it is gone", async || host.plugin("p").await.is_none().then_some(())).await;
-    world.redis.publish(&world.event("second").json()).await;
+    world.publish_as("sub", "second").await;
     let letter = eventually("a dead letter", async || world.redis.dead_letters().await.pop()).await;
     assert_eq!(letter["last_error"], "p: there is no such plugin");
     host.stop().await;
@@ -138,18 +97,18 @@ async fn deliveries_wait_for_a_plugin_that_is_found_and_fail_without_one() {
 
 #[tokio::test]
 async fn a_host_is_ready_when_its_chains_are_and_lists_the_rest() {
-    let world = World::new().await;
-    world.copy("deliver", "p.wasm");
-    world.copy("wants-http", "curious.wasm");
+    let world = world().await;
+    world.put("deliver", "p.wasm");
+    world.put("wants-http", "curious.wasm");
     std::fs::write(world.file("garbage.wasm"), b"not wasm").unwrap();
     for number in 0..20 {
-        world.copy("drop", &format!("more-{number}.wasm"));
+        world.put("drop", &format!("more-{number}.wasm"));
     }
-    let host = world_host(&world).await;
+    let host = world.start().await;
     let ready = async || reqwest::get(host.url("/readyz")).await.is_ok_and(|answer| answer.status() == 200);
     eventually("ready", async || ready().await.then_some(())).await;
     assert_eq!(host.plugin("p").await.unwrap()["state"], "ready");
-    world.redis.publish(&world.event("one").json()).await;
+    world.publish_as("sub", "one").await;
     world.receiver.wait_for(1).await;
 
     eventually("curious is refused", async || is_in(&host, "curious", "refused").await).await;
@@ -171,5 +130,88 @@ async fn a_host_is_ready_when_its_chains_are_and_lists_the_rest() {
     assert_eq!((&plugin["usage"]["calls"], &plugin["usage"]["results"]["deliver"]), (&1.into(), &1.into()));
     assert_eq!(plugin["usage"]["memory_bytes_max"], 65536);
     assert_eq!(plugin["imports"][0], "weft:plugin/types@0.1.0");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn two_hundred_plugins_delay_readiness_by_no_more_than_compiling_what_is_new() {
+    let mut world = world().await;
+    let cache = world.dir.path().join("cache");
+    world.config.plugins.cache_dir = Some(cache.clone());
+    world.put("header", "p.wasm");
+    let text = std::fs::read_to_string(root().join("tests/fixtures/drop.wat")).unwrap();
+    for number in 0..200 {
+        let own = wat::parse_str(text.replace("no thanks", &format!("no, {number:05}"))).unwrap();
+        std::fs::write(world.file(&format!("more-{number}.wasm")), own).unwrap();
+    }
+    let plugins = async |host: &TestHost| {
+        let answer = reqwest::get(host.url("/v1/plugins")).await.unwrap();
+        answer.json::<Vec<serde_json::Value>>().await.unwrap()
+    };
+    let ready =
+        async |host: &TestHost| reqwest::get(host.url("/readyz")).await.is_ok_and(|answer| answer.status() == 200);
+    let host = world.start().await;
+    eventually("ready", async || ready(&host).await.then_some(())).await;
+    let waiting = plugins(&host).await.iter().filter(|plugin| plugin["state"] == "waiting").count();
+    assert!(waiting > 100, "only what chains name is waited for, {waiting} wait");
+    world.publish_as("sub", "one").await;
+    assert_eq!(world.receiver.wait_for(1).await[0].header("x-weft"), "seen");
+    let all_ready = async || {
+        let all = plugins(&host).await;
+        (all.len() == 201 && all.iter().all(|plugin| plugin["state"] == "ready")).then_some(all)
+    };
+    let took = |plugins: &[serde_json::Value]| -> u64 {
+        plugins.iter().map(|plugin| plugin["compile_ms"].as_u64().unwrap()).sum()
+    };
+    let cold = took(&eventually("all are", all_ready).await);
+    host.stop().await;
+
+    // Now chains name all of them, and all but one are what they were.
+    world.put("deliver", "more-7.wasm");
+    for number in 0..200 {
+        world = world.subscription(&format!("sub-{number}"), &format!("more-{number}"), "{}", None);
+    }
+    let code = || code_files(&cache);
+    let before = code();
+    let host = world.start().await;
+    eventually("ready", async || ready(&host).await.then_some(())).await;
+    let all = plugins(&host).await;
+    assert!(all.iter().all(|plugin| plugin["state"] == "ready"));
+    assert!(took(&all) <= cold, "{} ms out of the cache, {cold} ms without it", took(&all));
+    assert_eq!(code().difference(&before).count(), 1, "only the new one is compiled");
+    host.stop().await;
+}
+
+/// The files of the cache that hold compiled code.
+fn code_files(directory: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(code_files(&path));
+        } else if path.extension().is_none() {
+            found.insert(path);
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn grants_are_listed_with_what_was_asked_for() {
+    let mut world = world().await;
+    world.put("deliver", "p.wasm");
+    world.put("counter", "counter.wasm");
+    world.put("counter", "hopeful.wasm");
+    let named = NamedPlugin { grants: [Grant::State, Grant::Clock].into(), ..NamedPlugin::default() };
+    world.config.plugins.named.insert("counter".to_owned(), named);
+    let host = world.start().await;
+    let counter = eventually("it is ready", async || is_in(&host, "counter", "ready").await).await;
+    assert_eq!(counter["grants"], serde_json::json!(["state", "clock"]));
+    assert_eq!(counter["asked_for"], serde_json::json!(["state"]));
+    let hopeful = eventually("it is refused", async || is_in(&host, "hopeful", "refused").await).await;
+    assert_eq!((&hopeful["grants"], &hopeful["asked_for"]), (&serde_json::json!([]), &serde_json::json!(["state"])));
+    let list = run(&["plugin", "list", "--admin", &host.url("")], "").await;
+    assert!(list.out.contains("granted: state, clock\n"), "{}", list.out);
+    assert_eq!(list.out.matches("asks for: state\n").count(), 2, "{}", list.out);
     host.stop().await;
 }

@@ -35,6 +35,9 @@ pub struct Plugin {
     /// What it was granted: `state`, `clock`, `random`, `http` and an origin, `env` and a variable's name.
     #[serde(default)]
     pub grants: Vec<String>,
+    /// What it imports the interfaces for, whether it was granted it or not.
+    #[serde(default)]
+    pub asked_for: Vec<String>,
     /// Its version, in its author's words; empty if it does not say.
     #[serde(default)]
     pub version: String,
@@ -150,6 +153,7 @@ impl Plugin {
             rejected: status.rejected.as_ref().map(Rejected::of),
             imports: status.imports.clone(),
             grants: status.grants.clone(),
+            asked_for: status.asked_for().into_iter().map(str::to_owned).collect(),
             version: status.about.version.clone(),
             summary: status.about.summary.clone(),
             accepts: status.about.accepts.clone(),

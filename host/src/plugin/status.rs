@@ -52,7 +52,24 @@ pub struct Status {
     pub shadowed: Option<Shadowed>,
 }
 
+/// What a plugin can be granted, and the interfaces that it imports to use it.
+const ASKED_BY: [(&str, &str); 5] = [
+    ("state", "weft:plugin/state@"),
+    ("clock", "wasi:clocks/"),
+    ("random", "wasi:random/"),
+    ("http", "wasi:http/"),
+    ("env", "wasi:cli/environment@"),
+];
+
 impl Status {
+    /// What it could be granted and imports the interfaces for. Where its language imports them for all programs it need
+    /// not use them, and what a preview 1 program uses cannot be told.
+    #[must_use]
+    pub fn asked_for(&self) -> Vec<&'static str> {
+        let is_imported = |prefix: &str| self.imports.iter().any(|import| import.starts_with(prefix));
+        ASKED_BY.into_iter().filter(|(_, prefix)| is_imported(prefix)).map(|(grant, _)| grant).collect()
+    }
+
     /// Of a file that nobody has looked into.
     pub(super) fn waiting(name: &str, file: PathBuf) -> Status {
         Status {

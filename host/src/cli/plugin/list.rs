@@ -64,6 +64,10 @@ fn print(plugin: &Plugin) {
     if let Some(why) = why {
         line(why);
     }
+    // Languages import for all programs what few of them use, so it matters only beside what was granted or refused.
+    if !plugin.asked_for.is_empty() && (!plugin.grants.is_empty() || plugin.state == State::Refused) {
+        line(&format!("asks for: {}", plugin.asked_for.join(", ")));
+    }
 }
 
 fn in_words(usage: &Usages) -> String {
