@@ -64,6 +64,9 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 
 pub use config::Config;
 pub use daemon::Daemon;

@@ -44,6 +44,8 @@ mod stats;
 mod status;
 mod terms;
 mod text;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod trial;
 mod watch;
 mod withheld;
 

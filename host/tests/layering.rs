@@ -52,7 +52,7 @@ const LAYERS: [(&str, &[(&str, &str)]); 4] = [
     ),
     (
         "wiring",
-        &[("admin", ""), ("cli", "admin config daemon"), ("config", "admin"), ("daemon", "admin config")],
+        &[("admin", ""), ("cli", "admin config daemon"), ("config", "admin"), ("daemon", "admin config"), ("fuzz", "")],
     ),
 ];
 

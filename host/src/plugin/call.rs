@@ -158,7 +158,7 @@ impl Slots {
         store
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz"))]
     pub(super) fn are_all_free(&self, calls_max: u32) -> bool {
         let free = self
             .engine

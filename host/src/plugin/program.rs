@@ -149,7 +149,7 @@ enum Word {
 }
 
 /// Reads the answer and makes the edits in it. Printing nothing delivers as is.
-fn read(output: &[u8], draft: &mut Draft, headers: HeaderLimits) -> Result<Verdict, Failure> {
+pub(super) fn read(output: &[u8], draft: &mut Draft, headers: HeaderLimits) -> Result<Verdict, Failure> {
     if output.trim_ascii().is_empty() {
         return Ok(Verdict::Deliver);
     }
