@@ -24,6 +24,10 @@ pub enum Part {
 }
 
 impl Part {
+    /// All there are.
+    pub const ALL: [Part; 7] =
+        [Part::Receive, Part::Schedule, Part::Settle, Part::Heartbeat, Part::Store, Part::Plugins, Part::Lifecycle];
+
     /// Its name in `/readyz`.
     #[must_use]
     pub fn name(self) -> &'static str {

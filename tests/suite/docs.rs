@@ -44,7 +44,15 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
 
 #[test]
 fn every_document_that_is_promised_is_there() {
-    for name in ["README.md", "ARCHITECTURE.md", "CONVENTIONS.md", "CHANGELOG.md", "LICENSE", "wit/README.md"] {
+    for name in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONVENTIONS.md",
+        "CHANGELOG.md",
+        "LICENSE",
+        "wit/README.md",
+        "docs/OPERATING.md",
+    ] {
         assert!(root().join(name).exists(), "{name}");
     }
 }
@@ -111,6 +119,32 @@ fn metrics_in_the_readme_are_those_that_the_host_has() {
     for name in mentioned.filter(|word| word.starts_with("o2ims_") || word.starts_with("weft_")) {
         let known = source.contains(&format!("\"{name}\"")) || name == "weft_plugin";
         assert!(known, "the README speaks of {name}");
+    }
+}
+
+#[test]
+fn the_operators_chapter_has_every_metric_every_cause_and_every_reason() {
+    let text = std::fs::read_to_string(root().join("docs/OPERATING.md")).unwrap();
+    let row = |name: &str| text.lines().any(|line| line.starts_with(&format!("| `{name}` |")));
+    let source = std::fs::read_to_string(root().join("host/src/telemetry.rs")).unwrap();
+    let names = source.split('"').filter(|text| {
+        let is_name =
+            |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+        (text.starts_with("weft_") || text.starts_with("o2ims_")) && is_name(text)
+    });
+    let metrics: std::collections::BTreeSet<&str> = names.collect();
+    assert!(metrics.len() > 25, "{metrics:?}");
+    let undocumented: Vec<&&str> = metrics.iter().filter(|name| !row(name) && **name != "weft_build_info").collect();
+    assert!(undocumented.is_empty(), "docs/OPERATING.md lacks {undocumented:?}");
+    for part in weft::health::Part::ALL {
+        assert!(row(part.name()), "the cause {} in /readyz", part.name());
+    }
+    for reason in weft::outcome::DeadReason::ALL {
+        assert!(row(reason.name()), "the reason {reason}");
+    }
+    for name in text.split('`').filter(|text| text.starts_with("weft_") || text.starts_with("o2ims_")) {
+        let name: String = name.chars().take_while(|char| char.is_ascii_alphanumeric() || *char == '_').collect();
+        assert!(metrics.contains(name.as_str()), "docs/OPERATING.md speaks of {name}");
     }
 }
 

@@ -135,7 +135,8 @@ impl Story {
     async fn kept_dead_letter(&self) -> anyhow::Result<crate::entry::EntryId> {
         let looking = async {
             loop {
-                let page = self.queue.dead_letters(&Filter::default(), Start::Newest, std::num::NonZeroUsize::MIN).await?;
+                let page =
+                    self.queue.dead_letters(&Filter::default(), Start::Newest, std::num::NonZeroUsize::MIN).await?;
                 if let Some((id, _)) = page.letters.first() {
                     return anyhow::Ok(*id);
                 }
