@@ -111,7 +111,8 @@ impl RedisServer {
     /// A connection.
     pub async fn connection(&self) -> MultiplexedConnection {
         let client = Client::open(self.url()).expect("a good URL");
-        let patient = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(20)));
+        let patience = Some(Duration::from_secs(20));
+        let patient = AsyncConnectionConfig::new().set_connection_timeout(patience).set_response_timeout(patience);
         client.get_multiplexed_async_connection_with_config(&patient).await.expect("the server answers")
     }
 
