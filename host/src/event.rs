@@ -49,13 +49,20 @@ pub struct Notification {
 pub enum Error {
     /// Not a JSON document at all.
     #[error("the event is not JSON: {0}")]
-    NotJson(#[from] json::Error),
+    NotJson(json::Error),
     /// JSON, but not an object.
     #[error("the event is not a JSON object")]
     NotAnObject,
     /// One of the members Weft reads is not a string.
     #[error("{0} is not a string")]
     NotAString(&'static str),
+}
+
+/// By hand, since what the message says already is not a source to be said again.
+impl From<json::Error> for Error {
+    fn from(error: json::Error) -> Self {
+        Error::NotJson(error)
+    }
 }
 
 impl Notification {
