@@ -6,10 +6,9 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime};
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder, exponential_buckets,
+    Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+    exponential_buckets,
 };
-
 use tokio::sync::broadcast;
 
 use crate::attempt::{AttemptResult, Timing};
@@ -18,6 +17,10 @@ use crate::entry::DeadLetter;
 use crate::outcome::Outcome;
 use crate::plugin::{BreakerState, Loads, PluginReport, ShadowTotals, State, Status};
 use crate::queue::Depth;
+
+use maker::Maker;
+
+mod maker;
 
 /// The seed's buckets, and finer ones below.
 const LATENCY_BUCKETS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0];
@@ -481,41 +484,5 @@ impl OfPlugins {
             (State::Ready, Some(_)) => "stale",
             (State::Refused(_), _) => "refused",
         }
-    }
-}
-
-/// Makes metrics and registers them; all names are constants, so none can clash or be malformed.
-struct Maker(Registry);
-
-impl Maker {
-    fn register<M: prometheus::core::Collector + Clone + 'static>(&self, made: prometheus::Result<M>) -> M {
-        const GOOD: &str = "metric names and labels are constants, each used once";
-        let metric = made.expect(GOOD);
-        self.0.register(Box::new(metric.clone())).expect(GOOD);
-        metric
-    }
-
-    fn counter(&self, name: &str, help: &str) -> IntCounter {
-        self.register(IntCounter::new(name, help))
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.register(IntCounterVec::new(Opts::new(name, help), labels))
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> IntGauge {
-        self.register(IntGauge::new(name, help))
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        self.register(IntGaugeVec::new(Opts::new(name, help), labels))
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: Vec<f64>) -> Histogram {
-        self.register(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
-    }
-
-    fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: Vec<f64>) -> HistogramVec {
-        self.register(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), labels))
     }
 }
