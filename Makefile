@@ -51,8 +51,8 @@ hello: setup-build
 
 # The same in every other language, built by the program that was just built.
 WEFT = target/debug/weft
-LANGUAGES = ts js python go c
-hellos: hello setup-languages $(LANGUAGES:%=target/languages/hello-%.wasm)
+LANGUAGES = ts js python go go-component c
+hellos: hello setup-languages $(LANGUAGES:%=target/languages/hello-%.wasm) target/languages/go-sdk.wasm
 	cp target/hello/hello-rust.wasm target/languages
 
 languages: setup-test
@@ -61,10 +61,19 @@ languages: setup-test
 	cargo test --workspace --test suite -- languages --nocapture
 
 .SECONDEXPANSION:
-target/languages/hello-%.wasm: wit/plugin.wit $$(filter-out %.wasm %.md %/node_modules %/types %/wit %/__pycache__,$$(wildcard examples/hello-$$*/*))
+target/languages/hello-%.wasm: wit/plugin.wit $$(filter-out %.wasm %.md %/node_modules %/types %/build %/wit %/__pycache__,$$(wildcard examples/hello-$$*/*))
 	PATH="$(CURDIR)/target/tools/bin:$$PATH" $(WEFT) plugin build examples/hello-$*
 	mkdir -p target/languages
 	cp examples/hello-$*/hello-$*.wasm $@
+
+target/languages/hello-go-component.wasm: $(wildcard plugins/sdk-go/*.go)
+
+# Uses all of the contract through the SDK for Go.
+GO_SDK = plugins/sdk-go/testdata/contract
+target/languages/go-sdk.wasm: wit/plugin.wit $(wildcard plugins/sdk-go/*.go $(GO_SDK)/*.go)
+	PATH="$(CURDIR)/target/tools/bin:$$PATH" $(WEFT) plugin build $(GO_SDK)
+	mkdir -p target/languages
+	cp $(GO_SDK)/contract.wasm $@
 
 lint: setup-build
 	cargo fmt --all --check

