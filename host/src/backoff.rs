@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(5);
+/// Short, because those who wait when the store is back keep what is pending for them waiting; and still next to nothing
+/// for a store that is away.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// Waits that grow until something works.
 #[derive(Debug, Default)]
@@ -13,7 +15,7 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// The next wait: between half and all of 100 ms, 200 ms, … 5 s.
+    /// The next wait: between half and all of 100 ms, 200 ms, … 1 s.
     pub(crate) fn next(&mut self) -> Duration {
         let longest = FIRST.saturating_mul(2_u32.saturating_pow(self.failures)).min(LONGEST);
         self.failures = self.failures.saturating_add(1);

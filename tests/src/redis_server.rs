@@ -162,6 +162,9 @@ impl Drop for RedisServer {
     }
 }
 
+/// For a server to answer; some tests have it stall for half a minute.
+const START_MAX: Duration = Duration::from_secs(60);
+
 /// A port that nobody listens on right now.
 #[must_use]
 pub fn free_port() -> u16 {
@@ -190,7 +193,7 @@ fn launch(port: u16, keep: Keep, options: &[String], directory: &TempDir) -> Chi
 async fn answers(child: &mut Child, url: &str) -> bool {
     let started = Instant::now();
     let client = Client::open(url).expect("a good URL");
-    while started.elapsed() < Duration::from_secs(20) {
+    while started.elapsed() < START_MAX {
         if child.try_wait().expect("the child can be asked").is_some() {
             return false;
         }

@@ -1,10 +1,15 @@
 //! A Redis that goes away in each of the ways there are: the host waits, `/readyz` says what is wrong, and when it is mended
 //! the host goes on by itself, with nothing lost and nothing delivered twice.
 
+use std::cell::Cell;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use redis::{AsyncConnectionConfig, Client};
 use tests::redis_server::Keep;
-use tests::{Answer, Event, Receiver, RedisServer, TestHost, eventually, host, until};
+use tests::{Answer, Event, Proxy, Receiver, RedisServer, TestHost, eventually, host, until};
+use weft::queue::Queue;
+use weft::queue::redis::{Claiming, Keys, Redis};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
@@ -20,6 +25,7 @@ enum Cause {
 }
 
 const PASSWORD: &str = "open-sesame";
+const STALL_MS: u64 = 30_000;
 
 impl Cause {
     async fn inflict(self, redis: &mut RedisServer) {
@@ -37,7 +43,7 @@ impl Cause {
             }
             Cause::ReadOnly => drop(redis.run::<String>(&["REPLICAOF", "127.0.0.1", "1"]).await),
             Cause::NoMemory => drop(redis.run::<String>(&["CONFIG", "SET", "maxmemory", "1"]).await),
-            Cause::Stalled => drop(redis.run::<String>(&["CLIENT", "PAUSE", "5000", "ALL"]).await),
+            Cause::Stalled => drop(redis.run::<String>(&["CLIENT", "PAUSE", &STALL_MS.to_string(), "ALL"]).await),
             Cause::Password => {
                 let _: String = redis.run(&["CONFIG", "SET", "requirepass", "changed"]).await;
                 redis.password("changed");
@@ -153,4 +159,86 @@ survived! {
     redis_stalls: Stalled
     the_password_is_changed_and_changed_back: Password
     a_permission_is_taken_away_and_given_back: NoPermission
+}
+
+/// Publishes as a patient producer does: what a Redis that stalls does not take, it waits for.
+async fn publish(url: String, receiver: Receiver, name: &'static str, count: usize) {
+    let patience = Some(Duration::from_secs(120));
+    let patient = AsyncConnectionConfig::new().set_connection_timeout(patience).set_response_timeout(patience);
+    let client = Client::open(url).unwrap();
+    let mut connection = client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
+    for number in 0..count {
+        let event =
+            Event::to(&receiver.url("/")).id(format!("{name}-{number}")).subscription(&format!("s-{}", number % 3));
+        let mut add = redis::cmd("XADD");
+        add.arg("o2ims:events").arg("*").arg("event").arg(event.json());
+        add.query_async::<String>(&mut connection).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_published_before_in_and_after_a_stall_arrives_when_it_is_over() {
+    let (redis, receiver) = (RedisServer::start().await, Receiver::start().await);
+    let config = host::config(&redis.url());
+    let hosts = [TestHost::with(config.clone()).await, TestHost::with(config).await];
+    let publish = |name, count| publish(redis.url(), receiver.clone(), name, count);
+    publish("before", 300).await;
+    let _: String = redis.run(&["CLIENT", "PAUSE", &STALL_MS.to_string(), "ALL"]).await;
+    // Each of them waits for its first answer as long as the stall lasts.
+    let (ahead, beside) = tokio::join!(tokio::spawn(publish("during", 100)), tokio::spawn(publish("beside", 100)));
+    ahead.and(beside).unwrap();
+    publish("after", 300).await;
+    // No entry waits until it can be claimed by its age, a minute.
+    until("all arrive", || receiver.arrived().len() >= 800).await;
+    eventually("all is settled", || async { (redis.pending("o2ims:events").await == 0).then_some(()) }).await;
+    let mut ids = receiver.ids();
+    ids.sort();
+    ids.dedup();
+    assert_eq!((receiver.arrived().len(), ids.len()), (800, 800), "each once");
+    for host in hosts {
+        host.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_redis_answers_to_connections_that_are_gone_is_read_again() {
+    let redis = RedisServer::start().await;
+    let proxy = Proxy::to(redis.port()).await;
+    // Nothing is claimed because of its age.
+    let claiming = Claiming { idle: Duration::from_secs(3600), ..Claiming::default() };
+    let url = format!("redis://127.0.0.1:{}", proxy.port());
+    let queue = Redis::new(&url, Keys::default(), claiming).unwrap();
+    queue.beat().await.unwrap();
+    let receive = |wait| queue.receive(0, NonZeroUsize::MIN, Duration::from_millis(wait));
+    assert!(receive(10).await.unwrap().is_empty());
+    // Two reads, one after the other, of which only Redis knows that they still wait.
+    for waiting in 1..=2 {
+        let is_orphan = Cell::new(false);
+        let orphaned = async {
+            eventually("it waits", || async {
+                let clients: String = redis.run(&["INFO", "clients"]).await;
+                clients.contains(&format!("blocked_clients:{waiting}\r")).then_some(())
+            })
+            .await;
+            proxy.orphan();
+            is_orphan.set(true);
+        };
+        // After the first time the connection is found to be gone before the next read is made.
+        let reading = async {
+            while !is_orphan.get() {
+                let read = receive(60_000).await;
+                assert!(read.is_err(), "{read:?}");
+            }
+        };
+        tokio::join!(reading, orphaned);
+    }
+    for number in 0..2 {
+        let published = redis.publish(&format!("{{\"n\":{number}}}")).await;
+        let entry = eventually("it comes again", || async {
+            // Between two connections there may be none.
+            receive(10).await.unwrap_or_default().pop()
+        });
+        assert_eq!(entry.await.handle.id.to_string(), published);
+        assert!(receive(10).await.unwrap().is_empty());
+    }
 }

@@ -355,17 +355,22 @@ impl Queue for Redis {
                 }
             }
         }
-        let settled = self.run(&settle).await;
+        let settled: Result<u64, Error> = self.run(&settle).await;
         // What can never be recorded stays pending until somebody claims it.
         let is_over = match &settled {
-            Ok(()) => true,
+            Ok(0) => true,
+            Ok(entries) => {
+                let why = "it was taken for dead, or an answer was lost and they are recorded already";
+                tracing::warn!(entries, "outcomes of what this host has no more are not recorded: {why}");
+                true
+            }
             Err(Error::Corrupt(_)) => batch.len() == 1,
             Err(_) => false,
         };
         if is_over {
             self.hand.let_go(batch.iter().map(|line| &line.handle));
         }
-        settled
+        settled.map(drop)
     }
 
     async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<usize>, Error> {

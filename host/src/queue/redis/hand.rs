@@ -17,6 +17,8 @@ struct Inner {
     held: HashMap<Handle, Instant>,
     /// Which of them may have killed hosts.
     suspects: HashSet<Handle>,
+    /// Which of them the store did not know to be ours when it was asked last.
+    doubted: HashSet<Handle>,
 }
 
 impl Hand {
@@ -34,6 +36,7 @@ impl Hand {
         for handle in handles {
             inner.held.remove(handle);
             inner.suspects.remove(handle);
+            inner.doubted.remove(handle);
         }
     }
 
@@ -63,13 +66,23 @@ impl Hand {
         self.inner().held.iter().filter_map(unsaid).collect()
     }
 
-    /// These were still in hand at `at`.
-    pub(super) fn said(&self, handles: &[Handle], at: Instant) {
+    /// These were said to be in hand at `at`, and are, but for the lost ones.
+    pub(super) fn said(&self, handles: &[Handle], lost: &[Handle], at: Instant) {
+        let lost: HashSet<&Handle> = lost.iter().collect();
         let mut inner = self.inner();
-        for handle in handles {
+        for handle in handles.iter().filter(|handle| !lost.contains(handle)) {
             if let Some(said) = inner.held.get_mut(handle) {
                 *said = at;
             }
+            inner.doubted.remove(handle);
         }
+    }
+
+    /// Those of the lost ones that were lost the last time already. One that is being settled at the same time is only lost
+    /// until this host learns that it was settled.
+    pub(super) fn doubted_before(&self, lost: &[Handle]) -> Vec<Handle> {
+        let mut inner = self.inner();
+        let held: Vec<Handle> = lost.iter().filter(|handle| inner.held.contains_key(handle)).copied().collect();
+        held.into_iter().filter(|handle| !inner.doubted.insert(*handle)).collect()
     }
 }

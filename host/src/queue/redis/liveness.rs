@@ -145,11 +145,24 @@ impl Redis {
         let unsaid = if self.is_alive() { self.claiming.idle / 4 } else { Duration::ZERO };
         let in_hand = self.hand.unsaid_for(unsaid);
         let mut chunks = in_hand.chunks(SAID_MAX);
-        self.beat_with(chunks.next().unwrap_or_default()).await?;
+        let first = self.beat_with(chunks.next().unwrap_or_default()).await?;
+        self.claimed_by_others(&self.hand.doubted_before(&first));
         for chunk in chunks {
-            self.beat_with(chunk).await?;
+            let lost = self.beat_with(chunk).await?;
+            self.claimed_by_others(&self.hand.doubted_before(&lost));
         }
         Ok(())
+    }
+
+    /// Lets go of what others have.
+    fn claimed_by_others(&self, lost: &[Handle]) {
+        if !lost.is_empty() {
+            tracing::warn!(
+                entries = lost.len(),
+                "others have claimed what this host had in hand: it was taken for dead"
+            );
+            self.hand.let_go(lost);
+        }
     }
 
     /// What a host hands out must not look as if a dead one had it.
@@ -176,14 +189,7 @@ impl Redis {
         let (in_time, lost) = answer.split_first().map_or((false, [].as_slice()), |(first, lost)| (*first == 1, lost));
         self.life.note(at, in_time, self.claiming.dead_after);
         let lost: Vec<Handle> = lost.iter().filter_map(|at| in_hand.get(*at).copied()).collect();
-        if !lost.is_empty() {
-            tracing::warn!(
-                entries = lost.len(),
-                "others have claimed what this host had in hand: it was taken for dead"
-            );
-        }
-        self.hand.said(in_hand, at);
-        self.hand.let_go(&lost);
+        self.hand.said(in_hand, &lost, at);
         Ok(lost)
     }
 
@@ -210,6 +216,7 @@ impl Redis {
                 let said = self.beat_with(&handles).await;
                 lost.extend(said.inspect_err(|_| self.hand.let_go(entries.iter().map(|entry| &entry.handle)))?);
             }
+            self.claimed_by_others(&lost);
             entries.retain(|entry| !lost.contains(&entry.handle));
         }
         Ok(entries)

@@ -15,15 +15,22 @@ const AGAIN_MAX: usize = 1000;
 /// Stands for the schedule, which has no consumers.
 const SCHEDULE: &str = "the schedule";
 
-/// A question that this host gave up may be answered after it has looked for what it lost; after a further one it cannot.
-const LOOKS: u32 = 2;
-
-/// Consumers that may have lost something, and how often they look for it yet.
+/// Consumers that may have lost something.
 #[derive(Debug, Default)]
-pub(super) struct Lost(Mutex<HashMap<String, u32>>);
+pub(super) struct Lost(Mutex<HashMap<String, Doubt>>);
+
+/// Whether what was lost can get more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    /// Redis may still answer a question that this host gave up, or several: there is more to be lost.
+    Open,
+    /// Redis has answered a later question. It serves those that wait in their order, so it is done with the earlier ones:
+    /// what a look finds now is all.
+    Closed,
+}
 
 impl Lost {
-    fn consumers(&self) -> MutexGuard<'_, HashMap<String, u32>> {
+    fn consumers(&self) -> MutexGuard<'_, HashMap<String, Doubt>> {
         self.0.lock().expect("no holder of this lock can panic")
     }
 
@@ -31,22 +38,29 @@ impl Lost {
         self.consumers().contains_key(consumer)
     }
 
+    /// What it asked was answered, or not.
+    fn asked(&self, consumer: &str, is_answered: bool) {
+        let mut consumers = self.consumers();
+        match (is_answered, consumers.get_mut(consumer)) {
+            (true, Some(doubt)) => *doubt = Doubt::Closed,
+            (true, None) => {}
+            (false, _) => drop(consumers.insert(consumer.to_owned(), Doubt::Open)),
+        }
+    }
+
+    /// A look found all that there was.
     fn looked(&self, consumer: &str) {
         let mut consumers = self.consumers();
-        let left = consumers.get(consumer).map_or(0, |left| left - 1);
-        match left {
-            0 => drop(consumers.remove(consumer)),
-            left => drop(consumers.insert(consumer.to_owned(), left)),
+        if consumers.get(consumer) == Some(&Doubt::Closed) {
+            consumers.remove(consumer);
         }
     }
 }
 
 impl Redis {
-    /// Notes that a question of this consumer failed, whose answer may have had entries in it.
+    /// Notes whether a question of this consumer was answered: one that was not may have had entries in its answer.
     pub(super) fn may_have_lost<T>(&self, consumer: &str, answer: &Result<T, Error>) {
-        if answer.is_err() {
-            self.lost.consumers().insert(consumer.to_owned(), LOOKS);
-        }
+        self.lost.asked(consumer, answer.is_ok());
     }
 
     /// Up to `max` entries that this consumer lost.

@@ -55,9 +55,9 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 ///   P stream id lease member data        park
 /// `lease` is empty for an entry in its stream. That something is done is true whoever says it: the endpoint took it.
 /// All else counts only if the host has the entry still. The record is made before the entry leaves, so that a record that
-/// cannot be made (a key of the wrong type, no memory) leaves the entry where it is.
+/// cannot be made (a key of the wrong type, no memory) leaves the entry where it is. Answers how many the host had no more.
 const SETTLE: &str = "
-local group, host, at = ARGV[1], ARGV[2], 3
+local group, host, at, not_ours = ARGV[1], ARGV[2], 3, 0
 local claimed = redis.call('EXISTS', KEYS[12]) == 1
 for stream = 1, 2 do
   local count = tonumber(ARGV[at])
@@ -85,6 +85,7 @@ while at <= #ARGV do
   local kind, stream, id, lease = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3]
   at = at + 4
   local ours = is_ours(stream, id, lease)
+  if not ours then not_ours = not_ours + 1 end
   if kind == 'X' then
     if ours then
       leave(stream, id, lease)
@@ -115,7 +116,7 @@ while at <= #ARGV do
     at = at + 1 + count
   end
 end
-return redis.status_reply('OK')
+return not_ours
 ";
 
 /// ARGV: how many at most, lease in ms, group, host, how many suspects at most, how often a claim is no poison, whether this host
