@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -185,6 +185,8 @@ pub struct Overrides {
 pub struct Egress {
     /// Ranges that are reachable although they are not public.
     pub allow: Vec<IpNet>,
+    /// Who signed the certificates of endpoints, beside the authorities that the system knows; a PEM file.
+    pub tls_ca: Option<PathBuf>,
 }
 
 /// The admin listener.

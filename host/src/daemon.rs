@@ -26,7 +26,7 @@ use crate::queue::redis::{Claiming, Keys, Redis, Retention};
 use crate::queue::sharded::Sharded;
 use crate::queue::{self, Queue};
 use crate::request::HeaderLimits;
-use crate::sender::{self, Guard, Sender};
+use crate::sender::{self, Authorities, Guard, Sender, authorities};
 use crate::store::{self, Store};
 use crate::subscription::Endpoint;
 use crate::telemetry::Telemetry;
@@ -52,6 +52,9 @@ pub enum Error {
     /// The sender.
     #[error(transparent)]
     Sender(#[from] sender::Error),
+    /// Whom endpoints are believed by.
+    #[error("egress.tls_ca: {0}")]
+    Authorities(#[from] authorities::Error),
     /// The admin listener's address.
     #[error("cannot listen on {address} (admin.listen): {source}")]
     Listen {
@@ -167,7 +170,11 @@ impl Daemon {
 }
 
 fn sender(config: &Config) -> Result<Arc<Sender>, Error> {
-    Ok(Arc::new(Sender::new(Guard::new(&config.egress.allow), config.delivery.response_bytes_max)?))
+    let mut authorities = Authorities::of_system();
+    if let Some(file) = &config.egress.tls_ca {
+        authorities = authorities.and(file)?;
+    }
+    Ok(Arc::new(Sender::new(Guard::new(&config.egress.allow), authorities, config.delivery.response_bytes_max)?))
 }
 
 /// What sends the requests of plugins, for those that are tried without a daemon.

@@ -2,6 +2,7 @@
 //! of queues or plugins.
 
 use std::error::Error as StdError;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use http::header::{HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::ring;
@@ -19,10 +20,12 @@ use rustls::crypto::ring;
 use crate::attempt::{AttemptResult, NoAnswer, RetryAfter};
 use crate::request::SignedRequest;
 pub use ask::NotAnswered;
+pub use authorities::Authorities;
 use dial::{DialError, Dialer};
 pub use guard::Guard;
 
 mod ask;
+pub mod authorities;
 mod dial;
 mod guard;
 
@@ -54,17 +57,12 @@ pub struct Sender {
 pub struct Error(#[from] rustls::Error);
 
 impl Sender {
-    /// A sender that reaches what the guard allows and reads at most `response_bytes_max` of an answer's body.
-    pub fn new(guard: Guard, response_bytes_max: usize) -> Result<Sender, Error> {
-        let tls = || {
-            let provider = Arc::new(ring::default_provider());
-            rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
-        };
-        // The system's roots, so that an operator can add one; the built-in ones where the system has none.
-        let tls = match tls()?.with_native_roots() {
-            Ok(tls) => tls,
-            Err(_) => tls()?.with_webpki_roots(),
-        };
+    /// A sender that reaches what the guard allows, believes these authorities, and reads at most `response_bytes_max` of an
+    /// answer's body.
+    pub fn new(guard: Guard, authorities: Authorities, response_bytes_max: usize) -> Result<Sender, Error> {
+        let provider = Arc::new(ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let tls = tls.with_root_certificates(authorities.into_store());
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls.with_no_client_auth())
             .https_or_http()
@@ -135,6 +133,18 @@ fn unanswered(error: &legacy::Error) -> AttemptResult {
     let why = if error.is_connect() { NoAnswer::Tls } else { NoAnswer::Broken };
     let error = causes(error).last().map_or_else(|| error.to_string(), ToString::to_string);
     AttemptResult::Unanswered { why, error }
+}
+
+/// The other side has a certificate that is not to be trusted.
+fn is_about_certificate(error: &legacy::Error) -> bool {
+    causes(error).any(|cause| {
+        let mut inner = cause;
+        // An error of I/O that wraps another one does not name it as its source.
+        while let Some(wrapped) = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            inner = wrapped;
+        }
+        matches!(inner.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
+    })
 }
 
 fn causes(error: &legacy::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {

@@ -2,8 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use tempfile::TempDir;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// An authority, and what it signed for `127.0.0.1`.
 pub struct Certificates {
@@ -56,6 +62,16 @@ impl Certificates {
     #[must_use]
     pub fn key(&self) -> PathBuf {
         self.path("key.pem")
+    }
+
+    /// What a server in this process uses them with.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        let certificates = CertificateDer::pem_file_iter(self.cert()).expect("a file of certificates");
+        let certificates = certificates.collect::<Result<Vec<_>, _>>().expect("certificates");
+        let key = PrivateKeyDer::from_pem_file(self.key()).expect("a key");
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let config = config.with_safe_default_protocol_versions().expect("ring has them").with_no_client_auth();
+        TlsAcceptor::from(Arc::new(config.with_single_cert(certificates, key).expect("they go together")))
     }
 
     /// What makes `redis-server` use them on a port, beside its plain one; `clients` as in `tls-auth-clients`.

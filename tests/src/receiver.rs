@@ -9,8 +9,12 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, Response, StatusCode};
-use tokio::net::TcpListener;
+use axum::serve::Listener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
+use crate::certificates::Certificates;
 use crate::wait::until;
 
 /// One request that arrived.
@@ -90,6 +94,7 @@ struct Inner {
 /// A subscriber. Answers 204 unless told otherwise.
 #[derive(Clone)]
 pub struct Receiver {
+    scheme: &'static str,
     address: SocketAddr,
     inner: Arc<Mutex<Inner>>,
 }
@@ -99,16 +104,30 @@ impl Receiver {
     pub async fn start() -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
+        Receiver::on(listener, "http", address)
+    }
+
+    /// The same with TLS.
+    pub async fn with_tls(certificates: &Certificates) -> Receiver {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        Receiver::on(WithTls { listener, acceptor: certificates.acceptor() }, "https", address)
+    }
+
+    fn on<L>(listener: L, scheme: &'static str, address: SocketAddr) -> Receiver
+    where
+        L: Listener<Addr = SocketAddr>,
+    {
         let inner = Arc::new(Mutex::new(Inner::default()));
         let app = Router::new().fallback(take).with_state(Arc::clone(&inner));
         tokio::spawn(async move { axum::serve(listener, app).await });
-        Receiver { address, inner }
+        Receiver { scheme, address, inner }
     }
 
     /// A URL of it.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     /// Decides what a path answers; the script is told how often it was asked before.
@@ -142,6 +161,30 @@ impl Receiver {
     pub async fn wait_for(&self, count: usize) -> Vec<Arrived> {
         until(&format!("{count} requests"), || self.lock().arrived.len() >= count).await;
         self.arrived()
+    }
+}
+
+struct WithTls {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Listener for WithTls {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    /// Whoever does not like the certificate is none.
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = Listener::accept(&mut self.listener).await;
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
     }
 }
 

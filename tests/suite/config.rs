@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use tests::certificates::Certificates;
 use tests::root;
 use weft::Config;
 
@@ -46,6 +47,9 @@ fn the_examples_commented_keys_are_keys() {
         .fold(uncommented, |text, name| text.replace(&format!("{{ env = \"{name}\" }}"), &file_of));
     // A variable that is set everywhere.
     let with_files = with_files.replace("[\"REGION\"]", "[\"PATH\"]");
+    // Files that are looked into.
+    let certificates = Certificates::new();
+    let with_files = with_files.replace("\"ca.pem\"", &format!("{:?}", certificates.ca().display().to_string()));
     let config = read(&with_files, &[]).expect("all keys are known");
     let subscription = &config.subscriptions["sub-67890"];
     assert!(subscription.plugins.is_some() && subscription.signatures.is_some() && subscription.hmac_secret.is_some());
@@ -56,7 +60,7 @@ fn the_examples_commented_keys_are_keys() {
     assert!(subscription.ordering.is_some() && subscription.disable_on_gone == Some(false));
     assert_eq!((config.admin.tokens.len(), config.plugins.named.len()), (1, 1));
     assert!(config.delivery.hmac_secret.is_some() && config.plugins.cache_dir.is_some());
-    assert!(config.queue.retention.is_some());
+    assert!(config.queue.retention.is_some() && config.egress.tls_ca.is_some());
 }
 
 #[test]
@@ -121,6 +125,8 @@ fn what_cannot_be_is_refused() {
         ("[queue]\nshards = 2", "are for Redis"),
         ("[queue]\nurl = \"redis://h\"\ntls_ca = \"ca.pem\"", "begin with rediss"),
         ("[queue]\nurl = \"rediss://h\"\ntls_ca = \"/no/such/file\"", "/no/such/file"),
+        ("[egress]\ntls_ca = \"/no/such/file\"", "/no/such/file"),
+        ("[egress]\ntls_ca = \"/dev/null\"", "no certificate in it"),
         ("[queue]\nurl = \"rediss://h\"\ntls_cert = \"/dev/null\"", "give both or none"),
         ("[admin]\nlisten = \"0.0.0.0:8090\"", "needs a token"),
         ("[admin]\nlisten = \"nowhere\"", "127.0.0.1:8090"),

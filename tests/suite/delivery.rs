@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use tests::certificates::Certificates;
 use tests::{Answer, Event, Receiver, RedisServer, TestHost, eventually, host, until};
 use weft::config::Overrides;
 use weft::secret::Scheme;
@@ -26,6 +27,26 @@ async fn an_event_arrives_within_milliseconds() {
     }
     // The machine may be busy, but not each of twenty times: a host that polls would be.
     assert!(fastest < Duration::from_millis(100), "{fastest:?}");
+    host.stop().await;
+}
+
+/// Who signed an endpoint's certificate the system knows, or the operator says.
+#[tokio::test]
+async fn an_endpoint_with_tls_must_have_a_certificate_of_a_known_authority() {
+    let (certificates, redis) = (Certificates::new(), RedisServer::start().await);
+    let receiver = Receiver::with_tls(&certificates).await;
+    let mut config = host::config(&redis.url());
+    config.delivery.max_retries = 0;
+    let stranger = TestHost::with(config.clone()).await;
+    redis.publish(&Event::to(&receiver.url("/")).json()).await;
+    let letter = dead_letter(&redis).await;
+    assert!(letter["last_error"].contains("invalid peer certificate: UnknownIssuer"), "{letter:?}");
+    stranger.stop().await;
+
+    config.egress.tls_ca = Some(certificates.ca());
+    let host = TestHost::with(config).await;
+    redis.publish(&Event::to(&receiver.url("/")).json()).await;
+    assert_eq!(receiver.wait_for(1).await.len(), 1);
     host.stop().await;
 }
 

@@ -1,8 +1,10 @@
 //! Plugins that ask other servers: a real guest, a real server, and what the operator granted.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tests::certificates::Certificates;
 use tests::{Answer, Receiver, TestHost, World, until};
 use weft::config::NamedPlugin;
 use weft::outcome::Outcome;
@@ -208,6 +210,37 @@ async fn nobody_listens_there() {
     let (outcome, count) = inquiry.outcome("failed").await;
     Inquiry::is_dropped(&outcome, "no connection");
     assert_eq!(count, 1.0);
+}
+
+/// A server whose certificate an authority of the operator's own signed, and whether the daemon is told of it.
+async fn with_tls(certificates: &Certificates, tls_ca: Option<PathBuf>) -> Inquiry {
+    let server = Receiver::with_tls(certificates).await;
+    server.answers(FACT, |_| Answer::status(200).body("rack 7"));
+    let settings = json!({ "url": server.url(FACT) });
+    let mut inquiry = Inquiry::of(server, settings).await;
+    inquiry.world.config.egress.tls_ca = tls_ca;
+    inquiry
+}
+
+#[tokio::test]
+async fn a_server_with_a_certificate_of_a_private_authority_is_asked() {
+    let certificates = Certificates::new();
+    let inquiry = with_tls(&certificates, Some(certificates.ca())).await;
+    assert_eq!(inquiry.outcome("answered").await, (Outcome::Delivered, 1.0));
+    let sent = inquiry.world.receiver.wait_for(1).await.remove(0);
+    assert_eq!((sent.header("x-status"), sent.header("x-answer")), ("200", "rack 7"));
+    assert!(inquiry.server.url("").starts_with("https://"));
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_authority_that_nobody_knows_is_refused_in_words() {
+    let (certificates, others) = (Certificates::new(), Certificates::new());
+    for tls_ca in [None, Some(others.ca())] {
+        let inquiry = with_tls(&certificates, tls_ca).await;
+        let (outcome, count) = inquiry.outcome("failed").await;
+        Inquiry::is_dropped(&outcome, "the server's certificate is not to be trusted");
+        assert_eq!((count, inquiry.server.arrived().len()), (1.0, 0));
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use super::{Config, Mistake, Overrides};
 use crate::link::hash_tag;
 use crate::secret::Scheme;
+use crate::sender::Authorities;
 
 /// So many heartbeats may be late before a host is taken for dead.
 const BEATS_IN_TIME: u32 = 3;
@@ -15,6 +16,9 @@ pub(super) fn all(config: &Config) -> Vec<Mistake> {
     queue_url(config, &mut wrong);
     keys(config, &mut wrong);
     liveness(config, &mut wrong);
+    if let Some(error) = config.egress.tls_ca.as_ref().and_then(|file| Authorities::none().and(file).err()) {
+        wrong("egress.tls_ca", error.to_string());
+    }
     let none = Overrides::default();
     let subscriptions = config.subscriptions.iter().map(|(id, over)| (format!("subscriptions.{id:?}"), over));
     for (path, over) in [("delivery".to_owned(), &none)].into_iter().chain(subscriptions) {

@@ -27,6 +27,7 @@ impl Outgoing for Through {
             NotAnswered::Dns => Unanswered::Dns,
             NotAnswered::Connect => Unanswered::Connect,
             NotAnswered::Tls => Unanswered::Tls,
+            NotAnswered::Certificate => Unanswered::Certificate,
             NotAnswered::TooLarge => Unanswered::TooLarge,
             NotAnswered::Broken => Unanswered::Broken,
         })

@@ -38,6 +38,8 @@ pub enum Unanswered {
     Connect,
     /// No TLS with whoever listens.
     Tls,
+    /// The certificate of whoever listens is not to be trusted.
+    Certificate,
     /// The answer is larger than it may be.
     TooLarge,
     /// The connection broke off, or what came is no HTTP.
@@ -134,6 +136,7 @@ impl WayOut {
                 Unanswered::Dns => Error::DnsError { rcode: None, info_code: None },
                 Unanswered::Connect => Error::ConnectionRefused,
                 Unanswered::Tls => Error::TlsProtocolError,
+                Unanswered::Certificate => Error::TlsCertificateError,
                 Unanswered::TooLarge => Error::HttpResponseBodySize(Some(self.answer_bytes_max as u64)),
                 Unanswered::Broken => Error::ConnectionTerminated,
             })

@@ -4,8 +4,9 @@ use bytes::{Bytes, BytesMut};
 use http::header::{HeaderValue, USER_AGENT};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy;
 
-use super::{Sender, USER_AGENT_OURS, unanswered};
+use super::{Sender, USER_AGENT_OURS, is_about_certificate, unanswered};
 use crate::attempt::{AttemptResult, NoAnswer};
 
 /// Why there is no answer.
@@ -19,6 +20,8 @@ pub enum NotAnswered {
     Connect,
     /// No TLS with whoever listens.
     Tls,
+    /// The certificate of whoever listens is not to be trusted.
+    Certificate,
     /// The answer is larger than it may be.
     TooLarge,
     /// The connection broke off, or what came is no HTTP.
@@ -31,7 +34,7 @@ impl Sender {
     pub async fn ask(&self, request: Request<Bytes>, answer_bytes_max: usize) -> Result<Response<Bytes>, NotAnswered> {
         let mut request = request.map(Full::new);
         request.headers_mut().entry(USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT_OURS));
-        let answer = self.client.request(request).await.map_err(|error| why(&unanswered(&error)))?;
+        let answer = self.client.request(request).await.map_err(|error| why(&error))?;
         let (head, mut body) = answer.into_parts();
         let mut bytes = BytesMut::new();
         while let Some(frame) = body.frame().await {
@@ -46,8 +49,11 @@ impl Sender {
     }
 }
 
-fn why(result: &AttemptResult) -> NotAnswered {
-    match result {
+fn why(error: &legacy::Error) -> NotAnswered {
+    if is_about_certificate(error) {
+        return NotAnswered::Certificate;
+    }
+    match unanswered(error) {
         AttemptResult::Blocked { .. } => NotAnswered::Blocked,
         AttemptResult::Unanswered { why: NoAnswer::Dns, .. } => NotAnswered::Dns,
         AttemptResult::Unanswered { why: NoAnswer::Connect, .. } => NotAnswered::Connect,

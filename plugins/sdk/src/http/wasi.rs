@@ -96,6 +96,8 @@ fn no_answer(error: ErrorCode) -> NoAnswer {
         ErrorCode::HttpRequestBodySize(_) => "the request is too large".to_owned(),
         ErrorCode::ConnectionRefused => "no connection".to_owned(),
         ErrorCode::DnsError(_) => "the host's name cannot be resolved".to_owned(),
+        ErrorCode::TlsCertificateError => "the server's certificate is not to be trusted".to_owned(),
+        ErrorCode::TlsProtocolError => "no TLS with the server".to_owned(),
         other => format!("{other:?}"),
     })
 }
