@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::process::{Ran, finish, run_in, weft};
-use tests::{root, until};
+use tests::{Answer, Receiver, root, until};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
@@ -155,6 +155,38 @@ async fn run_shows_verdict_edits_log_time_and_memory() {
 }
 
 #[tokio::test]
+async fn run_asks_those_servers_that_it_is_told_it_may() {
+    let bench = Bench::with(&[]);
+    let ask = root().join("target/fixtures/ask.wasm");
+    assert!(ask.exists(), "{} is missing: `make plugins` compiles it", ask.display());
+    bench.write("ask.wasm", std::fs::read(ask).unwrap());
+    let server = Receiver::start().await;
+    server.answers("/fact", |_| Answer::status(200).body("rack 7"));
+    bench.write("settings.json", json!({ "url": server.url("/fact") }).to_string());
+    let run = async |words: &str| {
+        bench.plugin(&format!("run ask.wasm --event event.json --settings settings.json {words}")).await
+    };
+    let origin = server.url("");
+
+    says(&run("").await, 1, &["not granted: wasi:http/", "--http"]);
+    says(&run("--http https://api.example.com").await, 0, &["verdict  drop: http: denied"]);
+    // The guard is the daemon's: this machine is no place to ask, unless its configuration says so.
+    says(&run(&format!("--http {origin}")).await, 0, &["verdict  drop: http: the address must not be reached"]);
+    assert_eq!(server.arrived().len(), 0);
+    bench.write("weft.toml", "[egress]\nallow = [\"127.0.0.0/8\"]\n");
+    let ran = run(&format!("--http {origin} --config weft.toml")).await;
+    says(&ran, 0, &["verdict  deliver", "+ x-status: 200", "+ x-answer: rack 7"]);
+    let asked = server.arrived().remove(0);
+    assert_eq!((asked.path.as_str(), asked.header("x-asked")), ("/fact", "yes"));
+
+    // As a daemon with this configuration would.
+    let granted = format!("[plugins.named.ask]\nhttp = {{ allow = [{origin:?}], timeout = \"5s\" }}\n");
+    bench.write("weft.toml", format!("[egress]\nallow = [\"127.0.0.0/8\"]\n{granted}"));
+    says(&run("--config weft.toml").await, 0, &["+ x-answer: rack 7"]);
+    assert_eq!(server.arrived().len(), 2);
+}
+
+#[tokio::test]
 async fn run_takes_event_and_settings_from_files_or_standard_input() {
     let bench = Bench::with(&["program-echo", "described"]);
     let piped = async |words: &str, input: &str| {
@@ -219,6 +251,14 @@ async fn bench_measures_fresh_and_reused_calls() {
         assert!(figure("p50_ns") > 0 && figure("p99_ns") >= figure("p50_ns") && figure("mean_ns") > 0, "{figures}");
         assert!(figure("per_second") > 0 && figure("per_second_two_threads") > 0, "{figures}");
     }
+    assert_eq!(figures["reuse"], Value::Null, "any number");
+    // As a daemon has it: by the command, or by its configuration.
+    let figures = bench.json("bench described.wasm --seconds 1 --reuse 1 --json").await;
+    assert_eq!(figures["reuse"], 1);
+    bench.write("weft.toml", "[plugins.named.described]\nreuse = 7\n");
+    let ran = bench.plugin("bench described.wasm --seconds 1 --config weft.toml").await;
+    says(&ran, 0, &["one instance for 7 deliveries"]);
+    says(&bench.plugin("bench described.wasm --reuse 0").await, 64, &["--reuse"]);
     says(&bench.plugin("bench deliver.wasm --seconds 1 --event event.json").await, 0, &["fresh", "it does not say"]);
     says(&bench.plugin("bench trap.wasm --seconds 1").await, 1, &["nothing to measure", "unreachable"]);
     bench.write("event.json", r#"{"notificationEventType":"other"}"#);

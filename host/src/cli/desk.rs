@@ -71,8 +71,8 @@ pub(super) enum Keep {
     Nothing,
     /// Compiled once for all commands of this user.
     Code,
-    /// The same, and an instance that may serves many deliveries.
-    Instances,
+    /// The same, and an instance that may serves so many deliveries: as `reuse` in the configuration, or any number, if not given.
+    Instances(Option<NonZeroU32>),
 }
 
 /// A plugin's file on the desk.
@@ -81,6 +81,7 @@ pub(super) struct Desk {
     status: Status,
     memory: Arc<Memory>,
     delivery: config::Delivery,
+    reuse: Option<NonZeroU32>,
 }
 
 /// What a plugin is asked.
@@ -132,10 +133,14 @@ impl Desk {
             grant.allow.extend(allow);
         }
         named.env.extend(terms.env.iter().cloned());
-        named.reuse = (keep == Keep::Instances).then_some(NonZeroU32::MAX);
+        named.reuse = match keep {
+            Keep::Nothing | Keep::Code => None,
+            Keep::Instances(reuse) => reuse.or(named.reuse).or(Some(NonZeroU32::MAX)),
+        };
+        let reuse = named.reuse;
         let plugins = Plugins::load_file(config, file.to_owned()).await?;
         let status = plugins.list().into_iter().next().context("the file was not looked into")?;
-        Ok(Desk { plugins, status, memory, delivery: whole.delivery })
+        Ok(Desk { plugins, status, memory, delivery: whole.delivery, reuse })
     }
 
     /// The same with a file that must be a plugin.
@@ -152,6 +157,11 @@ impl Desk {
     /// What is known about the file.
     pub(super) fn status(&self) -> &Status {
         &self.status
+    }
+
+    /// Deliveries that an instance may serve here, if the plugin says that it may serve more than one.
+    pub(super) fn reuse(&self) -> Option<NonZeroU32> {
+        self.reuse
     }
 
     /// Bytes of memory that the hungriest call had.

@@ -1,5 +1,6 @@
 //! `weft plugin bench`.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -33,6 +34,9 @@ pub(in crate::cli) struct Bench {
     /// The subscription's settings for the plugin, a JSON object [default: {}].
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
+    /// Deliveries that a reused instance serves, as `reuse = N` in weft.toml [default: what --config has, or any number].
+    #[arg(long, value_name = "N")]
+    reuse: Option<NonZeroU32>,
     /// How long to measure, all in all.
     #[arg(long, value_name = "SECONDS", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
@@ -64,9 +68,12 @@ struct Figures<'a> {
     event_bytes: usize,
     /// With an instance of its own for each call.
     fresh: Cost,
-    /// With one instance for all calls, if the plugin says that it can be.
+    /// With one instance for many calls, if the plugin says that it can be.
     #[serde(skip_serializing_if = "Option::is_none")]
     reused: Option<Cost>,
+    /// For how many; any number if it is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reuse: Option<NonZeroU32>,
 }
 
 /// What is asked again and again.
@@ -88,15 +95,15 @@ impl Bench {
         let phases = if is_reusable { 4 } else { 2 };
         let time = Duration::from_secs(self.seconds) / phases;
         let fresh = cost(&desk, &asked, time).await?;
-        let reused = if is_reusable {
-            let reusing = Arc::new(Desk::load(&self.file, &self.terms, Keep::Instances).await?);
-            Some(cost(&reusing, &asked, time).await?)
-        } else {
-            None
-        };
+        let (mut reused, mut reuse) = (None, None);
+        if is_reusable {
+            let reusing = Arc::new(Desk::load(&self.file, &self.terms, Keep::Instances(self.reuse)).await?);
+            reused = Some(cost(&reusing, &asked, time).await?);
+            reuse = reusing.reuse().filter(|reuse| *reuse != NonZeroU32::MAX);
+        }
         let status = desk.status();
         let (plugin, sha256) = (status.name.as_str(), status.digest.as_str());
-        let figures = Figures { plugin, sha256, event_bytes: asked.event.len(), fresh, reused };
+        let figures = Figures { plugin, sha256, event_bytes: asked.event.len(), fresh, reused, reuse };
         if self.json {
             println!("{}", serde_json::to_string(&figures)?);
         } else {
@@ -112,7 +119,14 @@ impl Figures<'_> {
         println!("           mean      p50      p99   calls/s  on 2 threads    memory");
         self.fresh.print("fresh");
         match &self.reused {
-            Some(reused) => reused.print("reused"),
+            Some(reused) => {
+                reused.print("reused");
+                if let Some(reuse) = self.reuse {
+                    println!(
+                        "         one instance for {reuse} deliveries: one call in {reuse} is as slow as a fresh one"
+                    );
+                }
+            }
             None => println!("reused   it does not say that an instance may serve more than one delivery"),
         }
     }
