@@ -74,8 +74,6 @@ use shelf::Shelf;
 use text::clean;
 use watch::{Watcher, Watching};
 
-/// Of a verdict's reason.
-const REASON_BYTES_MAX: usize = 1024;
 /// A plugin can postpone a delivery by no more.
 const POSTPONE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -188,6 +186,7 @@ pub struct Plugins {
     allocator: Allocator,
     shelf: Arc<Shelf>,
     shadows: Shadows,
+    reason_bytes_max: usize,
     /// Ends with them.
     _watching: Option<Watching>,
 }
@@ -229,11 +228,12 @@ impl Plugins {
         let (engine, allocator) = engine::start(&config)?;
         let slots = Arc::new(Slots::new(engine.clone(), &config));
         let shadows = Shadows::new(Arc::clone(&slots), config.calls_max);
+        let reason_bytes_max = config.reason_bytes_max;
         let (config, shelf) = (Arc::new(config), Arc::new(Shelf::new()));
         let loader = Loader::new(engine, Arc::clone(&config), Arc::clone(&slots))
             .map_err(|error| Error::Engine(format!("{error:#}")))?;
         let watcher = Watcher::new(config, loader, Arc::clone(&shelf));
-        Ok((Plugins { slots, allocator, shelf, shadows, _watching: None }, watcher))
+        Ok((Plugins { slots, allocator, shelf, shadows, reason_bytes_max, _watching: None }, watcher))
     }
 
     fn prepare_dir(config: Config) -> Result<(Plugins, Watcher), Error> {
@@ -314,7 +314,11 @@ impl Plugins {
             if let Some(version) = &version {
                 version.stats.ended(ending, duration);
             }
-            match answer.map_or_else(|failure| judge(step, &call, failure), |verdict| decide(step, verdict)) {
+            let decision = match answer {
+                Ok(verdict) => decide(step, verdict, self.reason_bytes_max),
+                Err(failure) => judge(step, &call, failure),
+            };
+            match decision {
                 Some(decision) => return (decision, reports),
                 None if ending == Ending::Deliver => plugins.extend(version.map(|version| version.tag.clone())),
                 None => {}
@@ -355,9 +359,9 @@ fn input(step: &PluginUse, call: &Arc<Call>, draft: Draft) -> Input {
 }
 
 /// What a verdict means for the chain; `None` goes on.
-fn decide(step: &PluginUse, verdict: Verdict) -> Option<Decision> {
+fn decide(step: &PluginUse, verdict: Verdict, reason_bytes_max: usize) -> Option<Decision> {
     let plugin = step.name.clone();
-    let reason = |text: String| clean(&text, REASON_BYTES_MAX);
+    let reason = |text: String| clean(&text, reason_bytes_max);
     match verdict {
         Verdict::Deliver => None,
         Verdict::Drop(text) => Some(Decision::Drop { plugin, reason: reason(text) }),

@@ -54,16 +54,28 @@ pub struct Plugins {
     pub pointers_max: usize,
     /// What one `json-many` may answer.
     pub json_max: u64,
+    /// Random bytes that one request for some may ask for.
+    pub random_max: u64,
+    /// Of a verdict's reason; the rest is cut off.
+    pub reason_max: u64,
+    /// Event types that a plugin may accept one by one.
+    pub accepts_max: usize,
+    /// Of a settings schema.
+    pub schema_max: u64,
     /// Lines of log of one call.
     pub log_lines_max: usize,
     /// Log of one call.
     pub log_max: u64,
     /// Calls at once, over all plugins.
     pub calls_max: u32,
+    /// How long one waits for its turn when there are more.
+    pub calls_wait_max: Duration,
     /// Instances that wait for their next delivery, over all plugins.
     pub idle_max: u32,
     /// Memory that they may have together.
     pub idle_memory_max: u64,
+    /// None of them is used for longer.
+    pub idle_age_max: Duration,
     /// Larger files are refused.
     pub file_bytes_max: u64,
     /// State that one plugin may keep.
@@ -137,11 +149,17 @@ impl Default for Plugins {
             handles_max: 256,
             pointers_max: 256,
             json_max: 4 * 1024 * 1024,
+            random_max: 4096,
+            reason_max: 1024,
+            accepts_max: 64,
+            schema_max: 64 * 1024,
             log_lines_max: 32,
             log_max: 4096,
             calls_max: 64,
+            calls_wait_max: Duration::from_secs(10),
             idle_max: 256,
             idle_memory_max: 512 * 1024 * 1024,
+            idle_age_max: Duration::from_secs(60),
             file_bytes_max: 32 * 1024 * 1024,
             state_max: 16 * 1024 * 1024,
             state_time_max: Duration::from_millis(100),

@@ -178,11 +178,17 @@ impl Plugins {
         set(&mut self.handles_max, reader.count("handles_max", 16..=1_000_000));
         set(&mut self.pointers_max, reader.count("pointers_max", 1..=1_000_000));
         set(&mut self.json_max, reader.size("json_max", 1024 * MEBIBYTE));
+        set(&mut self.random_max, reader.size("random_max", MEBIBYTE));
+        set(&mut self.reason_max, reader.size("reason_max", MEBIBYTE));
+        set(&mut self.accepts_max, reader.count("accepts_max", 1..=10_000));
+        set(&mut self.schema_max, reader.size("schema_max", MEBIBYTE));
         set(&mut self.log_lines_max, reader.count("log_lines_max", 0..=100_000));
         set(&mut self.log_max, reader.size("log_max", 64 * MEBIBYTE));
         set(&mut self.calls_max, reader.count("calls_max", 1..=10_000));
+        set(&mut self.calls_wait_max, reader.duration("calls_wait_max"));
         set(&mut self.idle_max, reader.count("idle_max", 0..=10_000));
         set(&mut self.idle_memory_max, reader.size("idle_memory_max", 1024 * 1024 * MEBIBYTE));
+        set(&mut self.idle_age_max, reader.duration("idle_age_max"));
         set(&mut self.file_bytes_max, reader.size("file_bytes_max", 1024 * MEBIBYTE));
         set(&mut self.state_max, reader.size("state_max", 1024 * MEBIBYTE));
         set(&mut self.state_time_max, reader.duration("state_time_max"));

@@ -90,7 +90,7 @@ impl Slots {
             permits: Semaphore::new(config.calls_max.max(1) as usize),
             asking: Semaphore::new((config.calls_max / 2).max(1) as usize),
             wait_max: config.wait_max,
-            idle: Idle::new(config.idle_max as usize, config.idle_bytes_max),
+            idle: Idle::new(config),
         }
     }
 

@@ -29,6 +29,10 @@ pub struct Config {
     pub idle_max: u32,
     /// Bytes of memory that they may have together.
     pub idle_bytes_max: u64,
+    /// No instance is used for longer, so that what it holds on to is given back some time.
+    pub idle_age_max: Duration,
+    /// Bytes of a verdict's reason; the rest is cut off.
+    pub reason_bytes_max: usize,
     /// How long a call waits for its turn when there are more.
     pub wait_max: Duration,
     /// Memory that each of the `calls_max` idle slots may keep, so that the next call finds it mapped.
@@ -81,6 +85,8 @@ impl Config {
             calls_max: 64,
             idle_max: 256,
             idle_bytes_max: 512 << 20,
+            idle_age_max: Duration::from_secs(60),
+            reason_bytes_max: 1024,
             wait_max: Duration::from_secs(10),
             keep_bytes: 2 << 20,
             allocator: None,
@@ -176,6 +182,12 @@ pub struct Limits {
     pub pointers_max: usize,
     /// Bytes that one `json-many` may answer.
     pub json_bytes_max: usize,
+    /// Random bytes that one request for some may ask for.
+    pub random_bytes_max: u64,
+    /// Event types that a plugin may accept one by one.
+    pub accepts_max: usize,
+    /// Bytes of a settings schema.
+    pub schema_bytes_max: usize,
     /// Lines of log, what it prints included.
     pub log_lines_max: usize,
     /// Bytes of log, what it prints included.
@@ -207,6 +219,9 @@ impl Default for Limits {
             output_bytes_max: 4 << 20,
             pointers_max: 256,
             json_bytes_max: 4 << 20,
+            random_bytes_max: 4096,
+            accepts_max: 64,
+            schema_bytes_max: 64 << 10,
             log_lines_max: 32,
             log_bytes_max: 4096,
             state_bytes_max: 16 << 20,

@@ -14,10 +14,9 @@ use crate::json::Index;
 #[expect(unreachable_pub, reason = "the bindings re-export it, inside a private module")]
 pub struct Registration;
 
+// What is longer is cut off: they are for lists.
 const VERSION_BYTES_MAX: usize = 64;
 const SUMMARY_BYTES_MAX: usize = 256;
-const ACCEPTS_MAX: usize = 64;
-const SCHEMA_BYTES_MAX: usize = 64 * 1024;
 
 impl Sandbox {
     fn about(&mut self) -> wasmtime::Result<&mut About> {
@@ -36,9 +35,10 @@ impl HostRegistration for Sandbox {
     }
 
     fn accept(&mut self, _: Resource<Registration>, event_type: String) -> wasmtime::Result<Result<(), String>> {
+        let max = self.terms.limits.accepts_max;
         let about = self.about()?;
-        if about.accepts.len() >= ACCEPTS_MAX {
-            return Ok(Err(format!("at most {ACCEPTS_MAX} event types can be accepted one by one")));
+        if about.accepts.len() >= max {
+            return Ok(Err(format!("at most {max} event types can be accepted one by one (plugins.accepts_max)")));
         }
         if let Err(error) = Pattern::parse(&event_type) {
             return Ok(Err(error));
@@ -48,9 +48,10 @@ impl HostRegistration for Sandbox {
     }
 
     fn settings_schema(&mut self, _: Resource<Registration>, schema: String) -> wasmtime::Result<Result<(), String>> {
+        let max = self.terms.limits.schema_bytes_max;
         let about = self.about()?;
-        if schema.len() > SCHEMA_BYTES_MAX {
-            return Ok(Err(format!("a schema has at most {SCHEMA_BYTES_MAX} bytes")));
+        if schema.len() > max {
+            return Ok(Err(format!("a schema has at most {max} bytes (plugins.schema_max)")));
         }
         // Whether it is a schema is found out later, where there is more stack.
         if let Err(error) = Index::build(schema.as_bytes()) {

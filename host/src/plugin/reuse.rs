@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use wasmtime::Store;
 
-use super::Call;
 use super::contract::Plugin;
 use super::contract::types::Verdict;
 use super::ending::Failure;
@@ -16,9 +15,7 @@ use super::guest::{self, Guest};
 use super::outgoing::Patience;
 use super::sandbox::{Ended, Input, Sandbox};
 use super::terms::Terms;
-
-/// No instance is used for longer, so that what it holds on to is given back some time.
-const AGE_MAX: Duration = Duration::from_secs(60);
+use super::{Call, Config};
 
 /// Whose deliveries an instance serves.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -92,12 +89,12 @@ impl Instance {
     }
 
     /// Whether it is as good as a new one. Memory never shrinks, so one that has grown large is not.
-    fn is_fit(&self, calls_max: NonZeroU32) -> bool {
+    fn is_fit(&self, calls_max: NonZeroU32, age_max: Duration) -> bool {
         let memory_max = self.store.data().terms.limits.memory_max / 2;
         self.plugin.is_some()
             && self.calls < calls_max.get()
             && self.memory() <= memory_max
-            && self.made.elapsed() < AGE_MAX
+            && self.made.elapsed() < age_max
     }
 }
 
@@ -116,12 +113,14 @@ pub(super) struct Idle {
     waiting: Mutex<Waiting>,
     count_max: usize,
     bytes_max: u64,
+    age_max: Duration,
 }
 
 impl Idle {
-    /// At most so many wait, with so much memory together, over all plugins.
-    pub(super) fn new(count_max: usize, bytes_max: u64) -> Idle {
-        Idle { waiting: Mutex::default(), count_max, bytes_max }
+    /// At most so many wait, with so much memory together, over all plugins; none is used when it is older.
+    pub(super) fn new(config: &Config) -> Idle {
+        let (count_max, bytes_max) = (config.idle_max as usize, config.idle_bytes_max);
+        Idle { waiting: Mutex::default(), count_max, bytes_max, age_max: config.idle_age_max }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -131,12 +130,12 @@ impl Idle {
     /// One that serves this plugin and this tenant. The one that was used last, since it is most likely still in the cache.
     pub(super) fn take(&self, terms: &Arc<Terms>, tenant: &Tenant) -> Option<Box<Instance>> {
         let taken = self.waiting().take(&Owner::new(terms, tenant.clone()));
-        taken.filter(|instance| instance.made.elapsed() < AGE_MAX)
+        taken.filter(|instance| instance.made.elapsed() < self.age_max)
     }
 
     /// Keeps one for the next delivery, if it is still fit; those that wait longest go if there is too much.
     pub(super) fn park(&self, instance: Box<Instance>, tenant: Tenant, calls_max: NonZeroU32) {
-        if !instance.is_fit(calls_max) {
+        if !instance.is_fit(calls_max, self.age_max) {
             return;
         }
         let owner = Owner::new(&instance.store.data().terms, tenant);

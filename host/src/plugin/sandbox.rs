@@ -20,9 +20,6 @@ use super::withheld::{self, Now};
 use super::{Asked, Call, Limits, Reached};
 use crate::request::Draft;
 
-/// Random bytes per request of a plugin.
-const RANDOM_BYTES_MAX: u64 = 4096;
-
 /// What a call is given.
 pub(super) struct Input {
     /// The delivery.
@@ -228,7 +225,7 @@ impl Wasi {
             .allow_udp(false)
             .allow_ip_name_lookup(false)
             .allow_blocking_current_thread(false)
-            .max_random_size(RANDOM_BYTES_MAX)
+            .max_random_size(terms.limits.random_bytes_max)
             .stdout(Stream::to(&console))
             .stderr(Stream::to(&console));
         let answer = match terms.kind {
