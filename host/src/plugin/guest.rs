@@ -1,7 +1,7 @@
 //! What a plugin's file is inside: a component or a program, and how each is compiled, linked and asked.
 
 use wasmtime::component::{Component, HasSelf, Linker, Resource};
-use wasmtime::{Engine, Module, Store};
+use wasmtime::{Engine, ExternType, FuncType, Module, Store};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use super::contract::types::Verdict;
@@ -140,6 +140,13 @@ impl Linkers {
     fn link_module(&self, module: &Module, compiled: &Compiled) -> Result<Guest, Refusal> {
         if module.get_export(START).is_none() {
             return Err(Refusal::NoStart(compiled.exports(&self.engine)));
+        }
+        let start = module.get_export(START);
+        let is_start = |start: &FuncType| start.params().len() == 0 && start.results().len() == 0;
+        if !start.as_ref().and_then(ExternType::func).is_some_and(is_start) {
+            return Err(Refusal::Unfit(format!(
+                "a function {START} takes nothing and returns nothing; this one is another"
+            )));
         }
         let linked = self.modules.instantiate_pre(module);
         Ok(Guest::Program(Program::Module(linked.map_err(|error| Refusal::Unfit(in_words(&error)))?)))

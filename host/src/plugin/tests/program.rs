@@ -3,7 +3,7 @@
 use super::*;
 
 /// A core module that prints this and ends with this code.
-fn says(answer: &str, log: &str, code: u32) -> Vec<u8> {
+pub(super) fn says(answer: &str, log: &str, code: u32) -> Vec<u8> {
     let text = |text: &str| text.bytes().map(|byte| format!("\\{byte:02x}")).collect::<String>();
     let module = format!(
         r#"(module
