@@ -101,7 +101,8 @@ impl WeftProcess {
         WeftProcess::serve_in(directory, config).await
     }
 
-    async fn serve_in(directory: TempDir, config: &str) -> WeftProcess {
+    /// The same in a directory that is there.
+    pub async fn serve_in(directory: TempDir, config: &str) -> WeftProcess {
         std::fs::write(directory.path().join("weft.toml"), config).expect("the configuration is written");
         let log = directory.path().join("weft.log");
         let mut command = Command::new(weft());

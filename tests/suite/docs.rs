@@ -24,7 +24,7 @@ fn documents() -> Vec<PathBuf> {
 }
 
 /// The code blocks of a document in this language.
-fn blocks(text: &str, language: &str) -> Vec<String> {
+pub(crate) fn blocks(text: &str, language: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {

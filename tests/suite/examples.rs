@@ -10,13 +10,13 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 /// A program that runs, and the lines it has printed.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
 }
 
 impl Running {
-    fn start(command: &mut Command) -> Running {
+    pub(crate) fn start(command: &mut Command) -> Running {
         command.env("WEBHOOK_SECRET", "test-secret").kill_on_drop(true);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts");
         let mut printed = BufReader::new(child.stdout.take().expect("piped")).lines();
@@ -33,14 +33,14 @@ impl Running {
     }
 
     /// The rest of the first line with this in front.
-    async fn line(&self, start: &str) -> String {
+    pub(crate) async fn line(&self, start: &str) -> String {
         eventually(start, || async {
             self.lines.lock().unwrap().iter().find_map(|line| line.strip_prefix(start).map(str::to_owned))
         })
         .await
     }
 
-    async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         let pid = self.child.id().expect("it runs").to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
         self.child.wait().await.unwrap();

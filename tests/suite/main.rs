@@ -18,6 +18,7 @@ mod janitor;
 mod languages;
 mod letters;
 mod liveness;
+mod newcomer;
 mod outages;
 mod outgoing;
 mod plugins;

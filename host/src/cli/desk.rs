@@ -3,7 +3,7 @@
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context as Waker, Poll};
 use std::time::{Duration, Instant, SystemTime};
@@ -28,6 +28,9 @@ mod lines;
 mod memory;
 
 pub(super) use lines::Line;
+
+/// Compiling takes milliseconds in some languages and ten seconds in others: then it is said.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The terms under which a plugin is tried.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -138,7 +141,14 @@ impl Desk {
             Keep::Instances(reuse) => reuse.or(named.reuse).or(Some(NonZeroU32::MAX)),
         };
         let reuse = named.reuse;
-        let plugins = Plugins::load_file(config, file.to_owned()).await?;
+        let mut loading = pin!(Plugins::load_file(config, file.to_owned()));
+        let plugins = match tokio::time::timeout(PATIENCE, &mut loading).await {
+            Ok(loaded) => loaded?,
+            Err(_) => {
+                eprintln!("compiling {}: the first time that takes a while", file.display());
+                loading.await?
+            }
+        };
         let status = plugins.list().into_iter().next().context("the file was not looked into")?;
         Ok(Desk { plugins, status, memory, delivery: whole.delivery, reuse })
     }

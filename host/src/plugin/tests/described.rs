@@ -92,6 +92,30 @@ async fn a_reused_instance_serves_so_many_calls() {
 }
 
 #[tokio::test]
+async fn an_instance_that_is_too_old_serves_no_more() {
+    let plugins = described(9).with(|config| config.idle_age_max = Duration::ZERO).load().await;
+    for _ in 0..3 {
+        assert_eq!(count(&plugins, "sub-1", EVENT).await, "1");
+    }
+}
+
+#[tokio::test]
+async fn what_a_plugin_registers_is_held_to_its_limits() {
+    let changes: [(fn(&mut Config), &str); 2] = [
+        (
+            |config| config.limits.accepts_max = 0,
+            "at most 0 event types can be accepted one by one (plugins.accepts_max)",
+        ),
+        (|config| config.limits.schema_bytes_max = 10, "a schema has at most 10 bytes (plugins.schema_max)"),
+    ];
+    for (change, words) in changes {
+        let plugins = described(0).with(change).load().await;
+        let why = refusal(&plugins, "described").to_string();
+        assert!(why.contains(words), "{why}");
+    }
+}
+
+#[tokio::test]
 async fn an_instance_serves_one_tenant_only() {
     let plugins = described(9).with(|config| config.calls_max = 4).load().await;
     assert_eq!(count(&plugins, "sub-1", EVENT).await, "1");
