@@ -53,7 +53,7 @@ impl Guest {
             Err(error) => return Ok(Err(Refusal::Unfit(in_words(&error)))),
         };
         // There is one registration in a store, so its number says nothing.
-        let said = described.weft_plugin_about().call_register(store, Resource::new_own(0)).await?;
+        let said = described.weft_plugin_about().call_register(store, Resource::new_borrow(0)).await?;
         Ok(said.map_err(|error| Refusal::Lifeless(Failure::new(Ending::Permanent, error).error)))
     }
 }
@@ -61,7 +61,7 @@ impl Guest {
 /// Asks the filter of an instance.
 pub(super) async fn handle(plugin: &Plugin, store: &mut Store<Sandbox>) -> wasmtime::Result<Result<Verdict, Failure>> {
     // There is one delivery in a store, so its number says nothing.
-    let said = plugin.weft_plugin_filter().call_handle(store, Resource::new_own(0)).await?;
+    let said = plugin.weft_plugin_filter().call_handle(store, Resource::new_borrow(0)).await?;
     Ok(said.map_err(Failure::said))
 }
 

@@ -91,6 +91,17 @@ async fn a_reused_instance_serves_so_many_calls() {
     }
 }
 
+/// A store has 100,000 handles, and none may be left behind by a call.
+#[tokio::test]
+async fn an_instance_serves_on_when_it_was_called_more_often_than_there_are_handles() {
+    let plugins = described(1_000_000).with(|config| config.idle_age_max = Duration::from_secs(3600)).load().await;
+    for calls in 1..=100_010_u32 {
+        // It counts in one character.
+        let expected = char::from_u32(48 + calls % 32).unwrap().to_string();
+        assert_eq!(count(&plugins, "sub-1", EVENT).await, expected, "call {calls}");
+    }
+}
+
 #[tokio::test]
 async fn an_instance_that_is_too_old_serves_no_more() {
     let plugins = described(9).with(|config| config.idle_age_max = Duration::ZERO).load().await;
@@ -101,7 +112,8 @@ async fn an_instance_that_is_too_old_serves_no_more() {
 
 #[tokio::test]
 async fn what_a_plugin_registers_is_held_to_its_limits() {
-    let changes: [(fn(&mut Config), &str); 2] = [
+    type Change = fn(&mut Config);
+    let changes: [(Change, &str); 2] = [
         (
             |config| config.limits.accepts_max = 0,
             "at most 0 event types can be accepted one by one (plugins.accepts_max)",
