@@ -89,6 +89,8 @@ pub struct Queue {
     pub retention: Option<Duration>,
     /// The same for replays.
     pub deliveries_retention: Duration,
+    /// Where more entries wait than this, those of subscriptions with few are looked for and moved ahead; 0 for never.
+    pub look_ahead: usize,
     /// More dead letters than this are worth a warning; 0 for never.
     pub dead_letters_warn: u64,
 }
@@ -231,6 +233,7 @@ impl Default for Queue {
             adopt_older_than: Duration::from_secs(24 * 60 * 60),
             retention: None,
             deliveries_retention: Duration::from_secs(60 * 60),
+            look_ahead: 1000,
             dead_letters_warn: 10_000,
         }
     }

@@ -97,6 +97,7 @@ impl Daemon {
         let limits = Limits {
             worker_count: delivery.worker_count,
             in_flight: delivery.in_flight,
+            look_ahead: config.queue.look_ahead,
             drain_timeout: delivery.drain_timeout,
             claim_every: (config.queue.claim_idle / 4).clamp(Duration::from_millis(100), Duration::from_secs(1)),
             beat_every: config.queue.heartbeat,

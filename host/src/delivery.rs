@@ -159,6 +159,12 @@ impl Delivery {
         Some(Turn { line, stored: self.stored(self.attempt, self.run) })
     }
 
+    /// Its stored form, for a queue that has it wait elsewhere.
+    #[must_use]
+    pub fn as_it_is(&self) -> Bytes {
+        self.stored(self.attempt, self.run)
+    }
+
     fn stored(&self, attempt: NonZeroU32, run: u32) -> Bytes {
         let draft = self.draft.as_ref().map(stored::StoredDraft::of);
         Stored {

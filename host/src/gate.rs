@@ -128,6 +128,16 @@ impl Gate {
         }
     }
 
+    /// Whether something of it could go now, and nothing of it is parked that would have to go first.
+    pub(crate) fn is_open(&self, subscription: &Subscription) -> bool {
+        let (inner, now) = (self.inner(), now());
+        let failing_left = self.failing_places.saturating_sub(inner.failing_places_taken);
+        inner.flows.get(&subscription.id).is_none_or(|flow| {
+            flow.backlog == Backlog::None
+                && matches!(flow.room(&subscription.settings, failing_left, now), Room::Some(_))
+        })
+    }
+
     /// Notes subscriptions that have something parked.
     pub(crate) fn found_parked(&self, ids: Vec<Arc<str>>) {
         let (mut inner, now) = (self.inner(), now());

@@ -52,6 +52,8 @@ pub(crate) struct Limits {
     pub(crate) worker_count: usize,
     /// Deliveries in hand per worker.
     pub(crate) in_flight: usize,
+    /// Looks ahead where more than so many wait; never if zero.
+    pub(crate) look_ahead: usize,
     pub(crate) drain_timeout: Duration,
     /// Between two looks for what dead hosts left pending.
     pub(crate) claim_every: Duration,
@@ -110,6 +112,8 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
         let (in_flight, every) = (limits.in_flight, limits.claim_every);
         let claiming = scheduler::claim(Arc::clone(&worker), shard.clone(), in_flight, every, stop.clone());
         loops.spawn(abandon().run_until_cancelled_owned(claiming));
+        let looking = scheduler::look_ahead(Arc::clone(&worker), shard.clone(), limits.look_ahead, stop.clone());
+        loops.spawn(abandon().run_until_cancelled_owned(looking));
     }
     let feeding = scheduler::feed(Arc::clone(&worker), stop.clone());
     loops.spawn(abandon().run_until_cancelled_owned(feeding));

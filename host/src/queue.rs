@@ -9,11 +9,12 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::entry::{DeadLetter, Entry, EntryId, Handle, Settlement};
+use crate::entry::{DeadLetter, Entry, EntryId, Handle, Settlement, Stream};
 use crate::outcome::DeadReason;
 use crate::stored::unix_ms;
 
 pub mod embedded;
+mod lookout;
 pub mod memory;
 pub mod redis;
 pub mod sharded;
@@ -60,6 +61,14 @@ pub trait Queue: Send + Sync + 'static {
     /// Up to `max` subscriptions that have something parked, in the order of their ids, from the one after `after` on.
     async fn parked(&self, after: Option<&str>, max: NonZeroUsize) -> Result<Vec<Arc<str>>, Error>;
 
+    /// Shows up to `max` entries that nobody has received, where more than `beyond` wait: the newest first, later those before
+    /// them. Nobody has what is shown. `None` if not so many wait, or another host looks already.
+    async fn look_ahead(&self, beyond: usize, max: NonZeroUsize) -> Result<Option<Ahead>, Error>;
+
+    /// Moves entries ahead of all that wait: each is due now as this stored delivery, before all others, and is received
+    /// from its stream no more. One that somebody has received, or moved before, is left alone. Answers how many were moved.
+    async fn move_ahead(&self, entries: &[(Handle, Bytes)]) -> Result<usize, Error>;
+
     /// Settles a batch in one atomic step: each entry leaves the place where it sits, and in the same step its record is
     /// made. An entry that is no longer where its handle says (somebody else settled or took it) is left alone, so that
     /// settling a batch a second time changes nothing.
@@ -91,6 +100,9 @@ pub trait Queue: Send + Sync + 'static {
     }
 }
 
+/// Of what is shown at once; entries are few when they are large.
+const SHOWN_BYTES_MAX: usize = 4 << 20;
+
 /// One of the queues that a queue consists of, or all of one that is whole.
 #[derive(Clone)]
 pub struct Shard {
@@ -117,6 +129,23 @@ pub struct Due {
     pub entries: Vec<Entry>,
     /// How long until the next one is due, if one is scheduled.
     pub next: Option<Duration>,
+}
+
+/// What [`Queue::look_ahead`] shows of a stream.
+#[derive(Debug)]
+pub struct Ahead {
+    /// The stream.
+    pub stream: Stream,
+    /// Of the stream, oldest first.
+    pub entries: Vec<Entry>,
+    /// The stream was received up to here.
+    pub received: EntryId,
+    /// Whether all that wait before these were shown already.
+    pub is_in_order: bool,
+    /// Whether there is more to look at now.
+    pub is_more: bool,
+    /// How many may be moved ahead: no more, or they would wait there.
+    pub room: usize,
 }
 
 /// Which dead letters are meant; what is `None` matches all.

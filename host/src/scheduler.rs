@@ -1,5 +1,5 @@
 //! The scheduler: takes deliveries that are due from the retry schedule, brings parked ones back when they may go, and
-//! claims entries that a dead host left pending. It has slots of its own, so that a wave of retries does not starve fresh
+//! claims entries that a dead host left pending. Where many wait it looks ahead for those who would wait for them. It has slots of its own, so that a wave of retries does not starve fresh
 //! events, nor the other way round.
 
 use std::num::NonZeroUsize;
@@ -15,6 +15,9 @@ use crate::health::Part;
 use crate::queue::{self, Shard};
 use crate::slots::Slots;
 use crate::worker::Worker;
+pub(crate) use ahead::look_ahead;
+
+mod ahead;
 
 /// What other hosts schedule is seen at the latest after this.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

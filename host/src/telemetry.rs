@@ -95,6 +95,7 @@ pub struct Telemetry {
 struct Waits {
     parked: IntCounterVec,
     parked_now: IntGauge,
+    moved_ahead: IntCounter,
     in_line: IntGauge,
     breakers_open: IntGauge,
     disabled: IntGauge,
@@ -109,6 +110,10 @@ impl Waits {
                 &["block"],
             ),
             parked_now: make.gauge("weft_queue_parked", "Deliveries that are parked because they may not go."),
+            moved_ahead: make.counter(
+                "weft_moved_ahead_total",
+                "Deliveries that were moved ahead of others that waited before them.",
+            ),
             in_line: make.gauge("weft_queue_in_line", "Deliveries that wait for the ones before them."),
             breakers_open: make.gauge("weft_breakers_open", "Subscriptions whose breaker is open on this host."),
             disabled: make.gauge(
@@ -253,6 +258,10 @@ impl Telemetry {
     pub(crate) fn held_up(&self, open: usize, disabled: usize) {
         self.waits.breakers_open.set(i64::try_from(open).unwrap_or(i64::MAX));
         self.waits.disabled.set(i64::try_from(disabled).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn moved_ahead(&self, count: usize) {
+        self.waits.moved_ahead.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
     /// Every attempt from now on.

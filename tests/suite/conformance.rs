@@ -21,6 +21,13 @@ use weft::queue::sharded::{Sharded, shard_of};
 use weft::queue::{Depth, Filter, Queue, Start};
 
 use crate::topology;
+use ahead::{
+    each_comes_once_whoever_reads_and_moves, what_is_moved_ahead_is_due_at_once_and_received_no_more,
+    what_somebody_has_is_not_moved, what_was_moved_and_is_done_does_not_come_again, what_was_moved_outlives_its_host,
+    who_comes_last_is_shown_first,
+};
+
+mod ahead;
 
 /// Short, so that what a host left is taken over while the test waits.
 const IDLE: Duration = Duration::from_millis(200);
@@ -158,6 +165,12 @@ on_each! {
     who_is_first_in_line_stays_so_until_it_is_over
     any_bytes_survive
     what_is_stored_outlives_its_host
+    who_comes_last_is_shown_first
+    what_is_moved_ahead_is_due_at_once_and_received_no_more
+    what_somebody_has_is_not_moved
+    what_was_moved_and_is_done_does_not_come_again
+    what_was_moved_outlives_its_host
+    each_comes_once_whoever_reads_and_moves
 }
 
 fn count(number: usize) -> NonZeroUsize {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "all of it is tests, which clippy sees only in functions marked as such")]
 
+mod ahead;
 mod author;
 mod chaos;
 mod cli;

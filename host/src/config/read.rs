@@ -96,6 +96,7 @@ impl Queue {
         set(&mut self.adopt_older_than, reader.duration("adopt_older_than"));
         self.retention = reader.duration("retention");
         set(&mut self.deliveries_retention, reader.duration("deliveries_retention"));
+        set(&mut self.look_ahead, reader.count("look_ahead", 0..=1_000_000_000));
         set(&mut self.dead_letters_warn, reader.count("dead_letters_warn", 0..=1_000_000_000_000));
         reader.finish();
     }

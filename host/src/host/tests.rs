@@ -20,7 +20,7 @@ use crate::event::BodyForm;
 use crate::health::Health;
 use crate::plugin::{self, Plugins};
 use crate::queue::memory::Memory;
-use crate::queue::{DeadPage, Depth, Due, Error, Filter, Queue, Start};
+use crate::queue::{Ahead, DeadPage, Depth, Due, Error, Filter, Queue, Start};
 use crate::request::SignedRequest;
 use crate::sender::Post;
 use crate::subscription::Ordering;
@@ -186,6 +186,14 @@ impl Queue for View {
         at_both_ends!(self, self.world.memory.parked(after, max))
     }
 
+    async fn look_ahead(&self, beyond: usize, max: NonZeroUsize) -> Result<Option<Ahead>, Error> {
+        at_both_ends!(self, self.world.memory.look_ahead(beyond, max))
+    }
+
+    async fn move_ahead(&self, entries: &[(Handle, Bytes)]) -> Result<usize, Error> {
+        at_both_ends!(self, self.world.memory.move_ahead(entries))
+    }
+
     async fn dead_letters(&self, filter: &Filter, start: Start, max: NonZeroUsize) -> Result<DeadPage, Error> {
         self.world.memory.dead_letters(filter, start, max).await
     }
@@ -312,6 +320,7 @@ async fn keep_running(world: Arc<World>, host: usize, stop: tokio_util::sync::Ca
         dead_letters_warn: 0,
         worker_count: 2,
         in_flight: 4,
+        look_ahead: 1,
         drain_timeout: Duration::from_secs(5),
         claim_every: Duration::from_secs(2),
         beat_every: Duration::from_secs(1),
@@ -357,6 +366,7 @@ async fn simulate(seed: u64, plugins_loaded: Arc<Plugins>) {
     let (events, hosts) = (rng.usize(1..40), rng.usize(1..4));
     // One run in four is without any fault, and shows that nothing comes twice then.
     let faults = [0, 5, 15, 40][rng.usize(0..4)];
+    let pauses = [20, 10, 1][rng.usize(0..3)];
     let world = Arc::new(World {
         memory: Memory::new(LEASE).with_turns(turns(&config().directory(), &config().delivery).unwrap()),
         rng: Mutex::new(rng),
@@ -374,7 +384,10 @@ async fn simulate(seed: u64, plugins_loaded: Arc<Plugins>) {
             number % 2
         );
         world.memory.publish(&[event.into()]).await.unwrap();
-        sleep(Duration::from_millis(world.below(500))).await;
+        // Many at once now and then, so that some wait behind others.
+        if world.below(20) < pauses {
+            sleep(Duration::from_millis(world.below(500))).await;
+        }
     }
     let depth = loop {
         sleep(Duration::from_millis(500)).await;

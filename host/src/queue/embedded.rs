@@ -10,7 +10,8 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::{DeadPage, Depth, Due, Error, Filter, Queue, Start};
+use super::lookout::Lookouts;
+use super::{Ahead, DeadPage, Depth, Due, Error, Filter, Queue, Start};
 use crate::entry::{Content, DeadLetter, Entry, EntryId, Handle, Place, Settlement, Stream, Turns};
 use crate::stored::unix_ms;
 use committer::{Answer, Command, Committer};
@@ -18,6 +19,7 @@ use journal::Journal;
 use state::State;
 use store::Store;
 
+mod ahead;
 mod committer;
 mod form;
 mod journal;
@@ -47,6 +49,7 @@ struct Shared {
     state: Mutex<State>,
     /// Told when entries were added.
     added: Notify,
+    lookouts: Mutex<Lookouts>,
     lease: Duration,
 }
 
@@ -68,7 +71,8 @@ impl Embedded {
         let store = Store::open(directory)?;
         let journal = Journal::open(directory).map_err(|error| store.unavailable(&error))?;
         let state = State::new(store.last_id()?, journal, claims_max);
-        let shared = Arc::new(Shared { store, state: Mutex::new(state), added: Notify::new(), lease });
+        let (state, added, lookouts) = (Mutex::new(state), Notify::new(), Mutex::default());
+        let shared = Arc::new(Shared { store, state, added, lookouts, lease });
         let (commands, received) = mpsc::channel(BACKLOG);
         let committer = Committer::new(Arc::clone(&shared), received);
         let thread = std::thread::Builder::new().name("weft-committer".to_owned()).spawn(|| committer.run());
@@ -125,11 +129,14 @@ impl Embedded {
                 }
             }
         }
-        if entries.len() < max
-            && let Some((stream, id)) = state.next_suspect()
-            && let Some(fields) = self.shared.store.entry(stream, id)?
+        while entries.len() < max
+            && let Some((stream, id)) = state.next_behind()
         {
-            entries.push(hand_out(&mut state, stream, id, &fields)?);
+            let fields = self.shared.store.entry(stream, id)?;
+            state.came_back((stream, id));
+            if let Some(fields) = fields {
+                entries.push(hand_out(&mut state, stream, id, &fields)?);
+            }
         }
         Ok(entries)
     }
@@ -248,6 +255,21 @@ impl Queue for Embedded {
 
     async fn parked(&self, after: Option<&str>, max: NonZeroUsize) -> Result<Vec<Arc<str>>, Error> {
         self.shared.store.parked(after, max.get())
+    }
+
+    async fn look_ahead(&self, beyond: usize, max: NonZeroUsize) -> Result<Option<Ahead>, Error> {
+        self.shared.look_ahead(beyond, max.get())
+    }
+
+    async fn move_ahead(&self, entries: &[(Handle, Bytes)]) -> Result<usize, Error> {
+        let moving = self.shared.state().begin_move(entries);
+        if moving.is_empty() {
+            return Ok(0);
+        }
+        let handles: Vec<Handle> = moving.iter().map(|(handle, _)| *handle).collect();
+        let moved = self.commit(|answer| Command::MoveAhead(moving, answer)).await;
+        self.shared.state().end_move(&handles, moved.is_ok());
+        moved
     }
 
     async fn dead_letters(&self, filter: &Filter, start: Start, max: NonZeroUsize) -> Result<DeadPage, Error> {

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{DeadPage, Depth, Due, Error, Filter, Queue, Start};
+use super::lookout::{Lookouts, Part};
+use super::{Ahead, DeadPage, Depth, Due, Error, Filter, Queue, Start};
 use crate::entry::{Content, DeadLetter, Entry, EntryId, Handle, Place, Record, Settlement, Stream, Turn, Turns};
 use crate::stored::{self, unix_ms};
 
@@ -55,6 +56,7 @@ struct State {
     /// The first of each line, which are elsewhere as well.
     first: BTreeMap<Key, String>,
     dead: BTreeMap<EntryId, DeadLetter>,
+    lookouts: Lookouts,
 }
 
 impl Memory {
@@ -210,6 +212,45 @@ impl State {
         id
     }
 
+    fn look_ahead(&mut self, beyond: usize, max: usize) -> Option<Ahead> {
+        let waiting = |stream: Stream| {
+            let is_event = stream == Stream::Events;
+            self.waiting.keys().filter(move |key| key.0 == is_event).map(|key| key.1)
+        };
+        let streams =
+            [Stream::Events, Stream::Deliveries].into_iter().filter(|stream| waiting(*stream).count() > beyond);
+        let spans: Vec<_> =
+            streams.filter_map(|stream| Some((stream, (waiting(stream).min()?, waiting(stream).max()?)))).collect();
+        let (stream, (first, newest)) = self.lookouts.choose(spans)?;
+        let part = self.lookouts.part(stream, first.previous(), newest);
+        let of = |(key, fields): (&Key, &Fields)| entry(*key, Place::Stream, Content::Fields(fields.clone()));
+        let key = |id| (stream == Stream::Events, id);
+        let mut entries: Vec<Entry> = match part {
+            Part::Newest { after } if after >= newest => Vec::new(),
+            Part::Newest { after } => {
+                self.waiting.range(key(after.next())..=key(newest)).rev().take(max).map(of).collect()
+            }
+            Part::Gap { after, before } => {
+                self.waiting.range(key(after.next())..key(before)).take(max).map(of).collect()
+            }
+        };
+        entries.sort_unstable_by_key(|entry| entry.handle.id);
+        let span = entries.first().zip(entries.last()).map(|(first, last)| (first.handle.id, last.handle.id));
+        let looked = self.lookouts.looked(stream, part, span, entries.len() >= max);
+        let room = beyond.saturating_sub(self.by_due.range(..(FIRST + 1, (false, EntryId::MIN))).count());
+        let (is_in_order, is_more) = (looked.is_in_order, looked.is_more);
+        Some(Ahead { stream, entries, received: first.previous(), is_in_order, is_more, room })
+    }
+
+    fn move_ahead(&mut self, handle: &Handle, stored: &Bytes) -> usize {
+        let key = key(handle);
+        if self.waiting.remove(&key).is_none() {
+            return 0;
+        }
+        self.schedule(key, FIRST, stored.clone());
+        1
+    }
+
     fn unpark(&mut self, subscription: &Arc<str>, max: usize) -> usize {
         let none = EntryId::default();
         for count in 0..max {
@@ -316,6 +357,15 @@ impl Queue for Memory {
         let ids: BTreeSet<&Arc<str>> = state.parked.keys().map(|(subscription, ..)| subscription).collect();
         let rest = ids.into_iter().filter(|id| after.is_none_or(|after| &***id > after));
         Ok(rest.take(max.get()).cloned().collect())
+    }
+
+    async fn look_ahead(&self, beyond: usize, max: NonZeroUsize) -> Result<Option<Ahead>, Error> {
+        Ok(self.state().look_ahead(beyond, max.get()))
+    }
+
+    async fn move_ahead(&self, entries: &[(Handle, Bytes)]) -> Result<usize, Error> {
+        let mut state = self.state();
+        Ok(entries.iter().map(|(handle, stored)| state.move_ahead(handle, stored)).sum())
     }
 
     async fn dead_letters(&self, filter: &Filter, start: Start, max: NonZeroUsize) -> Result<DeadPage, Error> {

@@ -9,9 +9,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Pipeline, Value, cmd};
 
-use super::{DeadPage, Depth, Due, Error, Filter, Queue, Start};
+use super::{Ahead, DeadPage, Depth, Due, Error, Filter, Queue, Start};
 use crate::entry::{DeadLetter, Entry, EntryId, Handle, Place, Record, Settlement, Stream, Turns};
 use crate::link::{Address, Link, Waits};
+use ahead::Looking;
 pub use claiming::Claiming;
 use hand::Hand;
 pub use janitor::Retention;
@@ -19,6 +20,7 @@ use liveness::Life;
 use lost::Lost;
 use scripts::Scripts;
 
+mod ahead;
 mod claiming;
 mod hand;
 mod janitor;
@@ -91,6 +93,9 @@ pub struct Redis {
     keys: Keys,
     retry_data: String,
     parked: String,
+    /// What was moved ahead and is not yet received where it waited.
+    ahead: String,
+    looking: Looking,
     /// Of the lines.
     lines: [String; 3],
     /// Hosts, held, claims and counts.
@@ -117,7 +122,7 @@ impl Redis {
     pub fn at(address: Address, waits: Waits, keys: Keys, claiming: Claiming) -> Redis {
         let commands = Link::new(&address, &keys.events, waits);
         let retry_data = format!("{}:data", keys.retry);
-        let parked = format!("{}:parked", keys.retry);
+        let [parked, ahead] = ["parked", "ahead"].map(|name| format!("{}:{name}", keys.retry));
         let lines = ["lines", "first", "next"].map(|name| format!("{}:{name}", keys.retry));
         let liveness = ["hosts", "held", "claims", "counts"].map(|name| format!("{}:{name}", keys.retry));
         let (readers, host_id, scripts) = (Mutex::default(), host_id(), Scripts::new());
@@ -129,6 +134,8 @@ impl Redis {
             keys,
             retry_data,
             parked,
+            ahead,
+            looking: Looking::default(),
             lines,
             liveness,
             retention: Retention::default(),
@@ -198,6 +205,7 @@ impl Redis {
             invocation.key(key);
         }
         invocation.key(&self.keys.dead_letters).key(&self.parked).key(&self.lines).key(&self.liveness);
+        invocation.key(&self.ahead);
         invocation
     }
 }
@@ -330,6 +338,14 @@ impl Queue for Redis {
         Ok(found.into_iter().map(Arc::from).collect())
     }
 
+    async fn look_ahead(&self, beyond: usize, max: NonZeroUsize) -> Result<Option<Ahead>, Error> {
+        self.look(beyond, max.get()).await
+    }
+
+    async fn move_ahead(&self, entries: &[(Handle, Bytes)]) -> Result<usize, Error> {
+        self.overtake(entries).await
+    }
+
     async fn dead_letters(&self, filter: &Filter, start: Start, max: NonZeroUsize) -> Result<DeadPage, Error> {
         let (mut page, mut at) = (DeadPage::default(), start);
         for _ in 0..SCAN_PAGES_MAX {
@@ -394,7 +410,8 @@ impl Queue for Redis {
         pipeline.cmd("ZCARD").arg(&self.parked);
         pipeline.cmd("ZCARD").arg(&self.lines[0]);
         pipeline.cmd("HLEN").arg(&self.lines[1]);
-        let (events, scheduled, dead, parked, lines, first): (u64, u64, u64, u64, u64, u64) =
+        pipeline.cmd("ZCARD").arg(&self.ahead);
+        let (events, scheduled, dead, parked, lines, first, ahead): (u64, u64, u64, u64, u64, u64, u64) =
             self.ask_all(&pipeline).await?;
         let in_line = lines.saturating_sub(first);
         let mut depth = Depth { events, scheduled, dead, parked, in_line, ..Depth::default() };
@@ -413,6 +430,7 @@ impl Queue for Redis {
                 Err(error) => return Err(self.unavailable(&error)),
             }
         }
+        depth.waiting = depth.waiting.saturating_sub(ahead);
         Ok(depth)
     }
 

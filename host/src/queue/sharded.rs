@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{DeadPage, Depth, Due, Error, Filter, Queue, Start};
+use super::{Ahead, DeadPage, Depth, Due, Error, Filter, Queue, Start};
 use crate::entry::{DeadLetter, Entry, EntryId, Handle, Record, Settlement};
 use crate::link::crc16;
 
@@ -109,6 +109,29 @@ impl Queue for Sharded {
             }
         }
         answers.with(counts)
+    }
+
+    /// Of the first shard in which so many wait: a host looks in each by itself.
+    async fn look_ahead(&self, beyond: usize, max: NonZeroUsize) -> Result<Option<Ahead>, Error> {
+        let mut answers = Answers::default();
+        for shard in &self.shards {
+            if let Some(Some(ahead)) = answers.of(shard.look_ahead(beyond, max).await) {
+                return Ok(Some(ahead));
+            }
+        }
+        answers.with(None)
+    }
+
+    async fn move_ahead(&self, entries: &[(Handle, Bytes)]) -> Result<usize, Error> {
+        let mut moved = 0;
+        for shard in &self.shards {
+            let of_it = entries.iter().filter(|(handle, _)| handle.id.shard == Some(shard.number));
+            let part: Vec<(Handle, Bytes)> = of_it.cloned().collect();
+            if !part.is_empty() {
+                moved += shard.move_ahead(&part).await?;
+            }
+        }
+        Ok(moved)
     }
 
     async fn parked(&self, after: Option<&str>, max: NonZeroUsize) -> Result<Vec<Arc<str>>, Error> {
@@ -312,6 +335,20 @@ impl Queue for Tagged {
 
     async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<usize>, Error> {
         self.queue.unpark(wanted).await
+    }
+
+    async fn look_ahead(&self, beyond: usize, max: NonZeroUsize) -> Result<Option<Ahead>, Error> {
+        let ahead = self.queue.look_ahead(beyond, max).await?;
+        let tagged = |ahead: Ahead| {
+            let (entries, received) = (self.our_entries(ahead.entries), self.ours(ahead.received));
+            Ahead { entries, received, ..ahead }
+        };
+        Ok(ahead.map(tagged))
+    }
+
+    async fn move_ahead(&self, entries: &[(Handle, Bytes)]) -> Result<usize, Error> {
+        let plain = |(handle, stored): &(Handle, Bytes)| (Handle { id: its(handle.id), ..*handle }, stored.clone());
+        self.queue.move_ahead(&entries.iter().map(plain).collect::<Vec<_>>()).await
     }
 
     async fn parked(&self, after: Option<&str>, max: NonZeroUsize) -> Result<Vec<Arc<str>>, Error> {

@@ -52,6 +52,7 @@ pub(super) enum Command {
     Replay(Vec<EntryId>, Answer<Vec<Option<EntryId>>>),
     Purge(Vec<EntryId>, Answer<usize>),
     Unpark(Vec<(Arc<str>, usize)>, Answer<Vec<usize>>),
+    MoveAhead(Vec<(Handle, Bytes)>, Answer<usize>),
     LineUp(Vec<(Handle, Turn)>, Answer<()>),
     /// So many bytes of nothing: whether the disk takes them.
     Try(usize, Answer<()>),
@@ -67,6 +68,7 @@ impl Command {
             Command::Replay(_, answer) => answer.end(committed),
             Command::Purge(_, answer) => answer.end(committed),
             Command::Unpark(_, answer) => answer.end(committed),
+            Command::MoveAhead(_, answer) => answer.end(committed),
             Command::LineUp(_, answer) | Command::Try(_, answer) | Command::EndTry(answer) => answer.end(committed),
         }
     }
@@ -76,6 +78,7 @@ impl Command {
         match self {
             Command::Publish(events, _) => events.iter().map(Bytes::len).sum(),
             Command::Settle(lines, _) => lines.iter().map(|line| record_bytes(&line.record)).sum(),
+            Command::MoveAhead(moving, _) => moving.iter().map(|(_, stored)| stored.len()).sum(),
             Command::LineUp(waiting, _) => waiting.iter().map(|(_, turn)| turn.stored.len()).sum(),
             Command::Try(bytes, _) => *bytes,
             Command::Replay(..) | Command::Purge(..) | Command::Unpark(..) | Command::EndTry(_) => 0,
@@ -212,6 +215,11 @@ impl<'t> Batch<'t> {
                     answer.value.push(self.unpark(id, *max)?);
                 }
             }
+            Command::MoveAhead(moving, answer) => {
+                for (handle, stored) in moving {
+                    answer.value += usize::from(self.move_ahead(*handle, stored)?);
+                }
+            }
             Command::LineUp(waiting, _) => {
                 for (handle, turn) in waiting {
                     self.line_up(*handle, turn)?;
@@ -269,6 +277,15 @@ impl<'t> Batch<'t> {
         if was_there {
             let count = self.count(handle.stream);
             *count = count.saturating_sub(1);
+        }
+        Ok(was_there)
+    }
+
+    fn move_ahead(&mut self, handle: Handle, stored: &Bytes) -> Result<bool, redb::Error> {
+        let was_there = self.leave_stream(handle)?;
+        if was_there {
+            let (stream, EntryId { ms, seq, .. }) = (stream_number(handle.stream), handle.id);
+            self.schedule.insert((AT_ONCE, stream, ms, seq), stored.as_ref())?;
         }
         Ok(was_there)
     }

@@ -32,6 +32,10 @@ pub(super) struct State {
     suspect: Option<Key>,
     /// What waits until that is over: entries that the cursors are past.
     suspects: BTreeSet<(EntryId, bool)>,
+    /// What is about to be moved ahead.
+    pub(super) moving: HashSet<Key>,
+    /// What was, and was not moved in the end: entries that the cursors are past.
+    pub(super) passed: BTreeSet<(EntryId, bool)>,
     /// What could not be committed had so many bytes, and nothing that is as large could be since.
     failed_bytes: Option<usize>,
 }
@@ -53,6 +57,8 @@ impl State {
             claims_max,
             suspect: None,
             suspects: BTreeSet::new(),
+            moving: HashSet::new(),
+            passed: BTreeSet::new(),
             failed_bytes: None,
         }
     }
@@ -110,6 +116,13 @@ impl State {
             Stream::Events => self.events_cursor = id,
             Stream::Deliveries => self.deliveries_cursor = id,
         }
+        let key = (stream, id);
+        if self.moving.contains(&key)
+            || self.pending.contains(&key)
+            || self.passed.contains(&(id, stream == Stream::Events))
+        {
+            return false;
+        }
         let waits = self.must_wait((stream, id));
         if waits {
             self.suspects.insert((id, stream == Stream::Events));
@@ -127,10 +140,18 @@ impl State {
         claims > 1 && claims <= self.claims_max
     }
 
-    /// The oldest suspect that waits, if none is in hand.
-    pub(super) fn next_suspect(&mut self) -> Option<Key> {
-        let (id, is_event) = self.suspect.is_none().then(|| self.suspects.pop_first()).flatten()?;
+    /// The oldest that the cursors are past and that may go now: a suspect, if none is in hand, or what was not moved.
+    pub(super) fn next_behind(&self) -> Option<Key> {
+        let suspect = self.suspect.is_none().then(|| self.suspects.first()).flatten();
+        let (id, is_event) = *suspect.or_else(|| self.passed.first())?;
         Some((if is_event { Stream::Events } else { Stream::Deliveries }, id))
+    }
+
+    /// It waits behind the cursors no more.
+    pub(super) fn came_back(&mut self, (stream, id): Key) {
+        let key = (id, stream == Stream::Events);
+        self.suspects.remove(&key);
+        self.passed.remove(&key);
     }
 
     pub(super) fn hand_out(&mut self, stream: Stream, id: EntryId) {
@@ -179,6 +200,16 @@ impl State {
         });
         let all: Vec<Handle> = in_stream.chain(leased).collect();
         self.note(Note::Over, all.iter());
+    }
+
+    /// The last id that was given.
+    pub(super) fn last_id(&self) -> EntryId {
+        self.last_id
+    }
+
+    /// How many of a stream are in hand.
+    pub(super) fn pending_of(&self, stream: Stream) -> u64 {
+        u64::try_from(self.pending.iter().filter(|(of, _)| *of == stream).count()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn pending(&self) -> u64 {

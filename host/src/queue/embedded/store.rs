@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redb::{
-    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
-    WriteTransaction,
+    AccessGuard, Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError,
+    TableDefinition, WriteTransaction,
 };
 
 use crate::entry::{EntryId, Stream};
-use crate::queue::{Error, Start};
+use crate::queue::{Error, SHOWN_BYTES_MAX, Start};
 
 /// Stream, then id.
 pub(super) type EntryKey = (u8, u64, u64);
@@ -187,6 +187,33 @@ impl Store {
         })
     }
 
+    /// The newest entries of a stream after an id, oldest first: up to `max` and not too large together; and whether there
+    /// are more.
+    pub(super) fn newest_entries(&self, stream: Stream, after: EntryId, max: usize) -> Result<Shown, Error> {
+        self.read(|transaction| {
+            let entries = transaction.open_table(ENTRIES)?;
+            let mut shown = show(entries.range(span(stream, after..EntryId::MAX))?.rev(), max)?;
+            shown.0.reverse();
+            Ok(shown)
+        })
+    }
+
+    /// The oldest ones after the span's start and before its end, likewise.
+    pub(super) fn entries_between(&self, stream: Stream, between: Range<EntryId>, max: usize) -> Result<Shown, Error> {
+        self.read(|transaction| {
+            let entries = transaction.open_table(ENTRIES)?;
+            show(entries.range(span(stream, between))?, max)
+        })
+    }
+
+    /// How many are due before all that are due by time, counted up to `max`.
+    pub(super) fn due_at_once(&self, max: usize) -> Result<usize, Error> {
+        self.read(|transaction| {
+            let schedule = transaction.open_table(SCHEDULE)?;
+            Ok(schedule.range::<ScheduleKey>(..(1, 0, 0, 0))?.take(max).count())
+        })
+    }
+
     /// The fields of one entry, if it is there.
     pub(super) fn entry(&self, stream: Stream, id: EntryId) -> Result<Option<Bytes>, Error> {
         self.read(|transaction| {
@@ -254,6 +281,33 @@ impl Store {
             Ok((EntryId::new(ms, seq), letter.value().to_vec()))
         }))
     }
+}
+
+/// Entries, and whether there are more.
+pub(super) type Shown = (Vec<(EntryId, Bytes)>, bool);
+
+/// The keys after the start and before the end.
+fn span(stream: Stream, ids: Range<EntryId>) -> Range<EntryKey> {
+    let key = |id: EntryId| (stream_number(stream), id.ms, id.seq);
+    let (start, end) = (key(ids.start.next()), key(ids.end));
+    start.min(end)..end
+}
+
+fn show<'a>(
+    entries: impl Iterator<Item = Result<(AccessGuard<'a, EntryKey>, AccessGuard<'a, &'static [u8]>), StorageError>>,
+    max: usize,
+) -> Result<Shown, redb::Error> {
+    let (mut shown, mut bytes) = (Vec::new(), 0);
+    for entry in entries {
+        if shown.len() == max || bytes >= SHOWN_BYTES_MAX {
+            return Ok((shown, true));
+        }
+        let (key, fields) = entry?;
+        let (_, ms, seq) = key.value();
+        bytes += fields.value().len();
+        shown.push((EntryId::new(ms, seq), Bytes::copy_from_slice(fields.value())));
+    }
+    Ok((shown, false))
 }
 
 /// Opens the file, or makes it. All of it is read and checked: what was damaged would else come up in the middle of a

@@ -63,7 +63,7 @@ local function is_suspect(count, claims_max) return count > 1 and count <= claim
 
 /// ARGV: group, the consumer that claims, how many at most, idle time, how often a claim is no poison, age of what is
 /// stale, how many suspects at most, the host, after how long one is dead. Answers how many leases of the dead are over, then stream, id, fields, whether it is stale, and former owners of each entry.
-/// Consumers of the dead go when they have nothing pending, and never before.
+/// Consumers of the dead go when they have nothing pending, and never before. What was moved ahead is elsewhere already.
 pub(super) const CLAIM: &str = "
 local group, consumer, left = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local idle, claims_max, stale, suspects = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -94,6 +94,7 @@ if #dead > 0 then redis.call('ZREM', KEYS[10], unpack(dead)) end
 local function claim(stream, id, from, is_given_back)
   local entry, member = redis.call('XRANGE', KEYS[stream], id, id)[1], stream .. ':' .. id
   local host = string.match(from, '^(.*)/')
+  if pass_over(stream, group, id) then return end
   if not entry then
     if host and is_alive(host) then return end
     count_acked(stream, redis.call('XACK', KEYS[stream], group, id))

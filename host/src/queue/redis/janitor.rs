@@ -68,6 +68,7 @@ for stream = 1, 2 do
     redis.call('XTRIM', KEYS[stream], 'MINID', '~', cut, 'LIMIT', ARGV[4])
   end
 end
+tidy_ahead(group)
 local function count(name) return tonumber(redis.call('HGET', KEYS[13], name) or 0) end
 local function total() return count('lost') + count('lost in hand') end
 local stream, of = redis.pcall('XINFO', 'STREAM', KEYS[1]), group_of(1, group)

@@ -79,7 +79,7 @@ impl Redis {
         if !found.is_empty() {
             tracing::warn!(entries = found.len(), consumer, "read again what was lost with a connection");
         }
-        let found = self.take_in_hand(consumer, found).await?;
+        let found = self.take_in_hand(consumer, self.without_moved(found).await?).await?;
         if are_all {
             self.lost.looked(consumer);
         }

@@ -3,7 +3,8 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use redis::{Value, cmd};
+use redis::aio::ConnectionLike;
+use redis::{Pipeline, Value, cmd};
 
 use super::{Error, Redis, millis, reply, turns};
 use crate::entry::Entry;
@@ -61,11 +62,29 @@ impl Redis {
         read.arg("GROUP").arg(&self.keys.group).arg(consumer);
         read.arg("COUNT").arg(max.get()).arg("BLOCK").arg(millis(wait).max(1));
         read.arg("STREAMS").arg(&self.keys.events).arg(&self.keys.deliveries).arg(">").arg(">");
-        let answer = read.query_async(&mut reader).await;
-        let value = match self.with_group(answer).await? {
-            Some(value) => value,
-            None => read.query_async(&mut reader).await.map_err(|error| self.unavailable(&error))?,
+        let mut pipeline = Pipeline::new();
+        // What was moved ahead before the read is seen by what is asked after it, and nothing is once it was read.
+        pipeline.add_command(read).cmd("EXISTS").arg(&self.ahead);
+        let (value, is_any_ahead) = match self.ask_reader(&mut reader, &pipeline).await? {
+            (Some(value), is_any_ahead) => (value, is_any_ahead),
+            (None, _) => {
+                let (value, is_any_ahead) = self.ask_reader(&mut reader, &pipeline).await?;
+                (value.unwrap_or(Value::Nil), is_any_ahead)
+            }
         };
-        self.take_in_hand(consumer, reply::streams(value, &self.keys.events)?).await
+        let mut entries = reply::streams(value, &self.keys.events)?;
+        if is_any_ahead {
+            entries = self.without_moved(entries).await?;
+        }
+        self.take_in_hand(consumer, entries).await
+    }
+
+    /// What was read, `None` if the group was missing; and whether anything was moved ahead.
+    async fn ask_reader(&self, reader: &mut Link, pipeline: &Pipeline) -> Result<(Option<Value>, bool), Error> {
+        let answers = reader.req_packed_commands(pipeline, 0, 2).await.map_err(|error| self.unavailable(&error))?;
+        let mut answers = answers.into_iter().map(|answer| answer.extract_error());
+        let read = self.with_group(answers.next().unwrap_or(Ok(Value::Nil))).await?;
+        let exists = answers.next().unwrap_or(Ok(Value::Nil)).map_err(|error| self.unavailable(&error))?;
+        Ok((read, exists != Value::Int(0)))
     }
 }

@@ -79,6 +79,40 @@ pub(super) fn claimed(value: Value) -> Result<(u64, Vec<Claimed>), Error> {
     Ok((leases, claimed))
 }
 
+/// What the script that looks ahead tells, if this host is the one to look.
+pub(super) struct Outlook {
+    /// It was not before.
+    pub(super) is_fresh: bool,
+    /// How many are due before all others.
+    pub(super) due_first: usize,
+    /// Where many wait.
+    pub(super) streams: Vec<(Stream, Waiting)>,
+}
+
+/// What waits in a stream.
+pub(super) struct Waiting {
+    /// The last id that was delivered.
+    pub(super) received: EntryId,
+    /// The last one there.
+    pub(super) newest: EntryId,
+    /// Its size.
+    pub(super) last_bytes: usize,
+}
+
+pub(super) fn outlook(value: Value) -> Result<Option<Outlook>, Error> {
+    let size = |value: &Value| count(value).map(|count| usize::try_from(count).unwrap_or(usize::MAX));
+    let mut parts = array(value)?.into_iter();
+    let (Some(is_fresh), Some(due_first)) = (parts.next(), parts.next()) else { return Ok(None) };
+    let mut outlook = Outlook { is_fresh: count(&is_fresh)? == 1, due_first: size(&due_first)?, streams: Vec::new() };
+    while let (Some(stream), Some(received), Some(newest)) = (parts.next(), parts.next(), parts.next()) {
+        let last_bytes = size(&parts.next().unwrap_or(Value::Nil))?;
+        let stream = if count(&stream)? == 1 { Stream::Events } else { Stream::Deliveries };
+        let waiting = Waiting { received: id(&bytes(received)?)?, newest: id(&bytes(newest)?)?, last_bytes };
+        outlook.streams.push((stream, waiting));
+    }
+    Ok(Some(outlook))
+}
+
 /// How much a group has waiting and pending, from `XINFO GROUPS`. Redis before 7 does not tell the first.
 pub(super) fn group_depth(groups: &Value, name: &str) -> (u64, u64) {
     let number = |group: &Value, field: &str| match map_value(group, field) {

@@ -1,10 +1,10 @@
 //! The Lua scripts, each one atomic step on the keys of one queue. All time is Redis's own, so that the clocks of the
 //! hosts do not matter. `KEYS` is always events, deliveries, retry, retry data, dead letters, parked, the three of lines,
-//! hosts, held, claims and counts.
+//! hosts, held, claims, counts and ahead.
 
 use redis::Script;
 
-use super::{claiming, janitor, liveness, parking, turns};
+use super::{ahead, claiming, janitor, liveness, parking, turns};
 
 /// The scripts, hashed once.
 pub(super) struct Scripts {
@@ -20,11 +20,15 @@ pub(super) struct Scripts {
     pub(super) leave: Script,
     pub(super) tidy: Script,
     pub(super) create_groups: Script,
+    pub(super) look: Script,
+    pub(super) move_ahead: Script,
+    pub(super) pass_over: Script,
 }
 
 impl Scripts {
     pub(super) fn new() -> Scripts {
-        let common = [CLOCK, turns::COMMON, liveness::COMMON, claiming::COMMON, janitor::COMMON].concat();
+        let common =
+            [CLOCK, turns::COMMON, liveness::COMMON, claiming::COMMON, janitor::COMMON, ahead::COMMON].concat();
         let with_clock = |body: &str| Script::new(&[common.as_str(), body].concat());
         Scripts {
             settle: with_clock(SETTLE),
@@ -39,6 +43,9 @@ impl Scripts {
             leave: with_clock(liveness::LEAVE),
             tidy: with_clock(janitor::TIDY),
             create_groups: with_clock(janitor::CREATE_GROUPS),
+            look: with_clock(ahead::LOOK),
+            move_ahead: with_clock(ahead::MOVE),
+            pass_over: with_clock(ahead::PASS_OVER),
         }
     }
 }
