@@ -56,7 +56,7 @@ pub enum Error {
     #[error("egress.tls_ca: {0}")]
     Authorities(#[from] authorities::Error),
     /// The admin listener's address.
-    #[error("cannot listen on {address} (admin.listen): {source}")]
+    #[error("cannot listen on {address} (admin.listen)")]
     Listen {
         /// The address.
         address: SocketAddr,

@@ -101,6 +101,7 @@ async fn a_host_is_ready_when_its_chains_are_and_lists_the_rest() {
     world.put("deliver", "p.wasm");
     world.put("wants-http", "curious.wasm");
     std::fs::write(world.file("garbage.wasm"), b"not wasm").unwrap();
+    std::fs::write(world.file("two\n\u{1b}lines.wasm"), b"not wasm").unwrap();
     for number in 0..20 {
         world.put("drop", &format!("more-{number}.wasm"));
     }
@@ -123,6 +124,7 @@ async fn a_host_is_ready_when_its_chains_are_and_lists_the_rest() {
     assert!(lines[line("more-7")].ends_with("ready  no calls yet"), "{}", list.out);
     assert!(lines[line("curious") + 1].contains("wasi:http/outgoing-handler"), "{}", list.out);
     assert!(lines[line("garbage") + 1].contains("not a WebAssembly file"), "{}", list.out);
+    assert!(lines[line("two\\n\\u{1b}lines") + 1].contains("the name must be"), "{}", list.out);
 
     let list = run(&["plugin", "list", "--json", "--admin", &host.url("")], "").await;
     let plugins: Vec<serde_json::Value> = list.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

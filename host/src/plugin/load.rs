@@ -72,8 +72,12 @@ impl Content {
     /// Reads no more than it may, and only plain files: opening a pipe would wait for somebody to write into it.
     pub(super) fn read(file: &Path, bytes_max: u64) -> Result<Content, Refusal> {
         let unreadable = |error: std::io::Error| Refusal::Unreadable(error.to_string());
-        if !std::fs::metadata(file).map_err(unreadable)?.is_file() {
+        let metadata = std::fs::metadata(file).map_err(unreadable)?;
+        if !metadata.is_file() {
             return Err(Refusal::Unreadable("not a file".to_owned()));
+        }
+        if metadata.len() > bytes_max {
+            return Err(Refusal::TooLarge { max: bytes_max });
         }
         let mut bytes = Vec::new();
         let file = File::open(file).map_err(unreadable)?;

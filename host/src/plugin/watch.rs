@@ -20,6 +20,8 @@ use super::status::{Refusal, State, Status};
 
 /// Changes come in swarms, so a look waits for the rest of the swarm.
 const GATHER: Duration = Duration::from_millis(20);
+/// Nothing tells that another directory stands under the name, or one where there was none: so often that is asked.
+const ASK_WHICH: Duration = Duration::from_secs(1);
 
 /// What is remembered of a file between two looks.
 struct Seen {
@@ -111,9 +113,7 @@ impl Watcher {
                 Some((name, Duration::ZERO)) => self.load(&name),
                 due => {
                     let wait = due.map_or(rescan_every, |(_, wait)| wait.min(rescan_every));
-                    if wakes.recv_timeout(wait).is_ok() {
-                        std::thread::sleep(GATHER);
-                    }
+                    ears.wait(&self.config.dir, Instant::now() + wait, wakes);
                 }
             }
         }
@@ -224,7 +224,7 @@ struct Ears {
 
 impl Ears {
     fn listen(&mut self, dir: &Path, wake: &SyncSender<()>) {
-        let there = Stamp::of(dir).map(|stamp| stamp.identity);
+        let there = identity(dir);
         if there == self.heard {
             return;
         }
@@ -237,6 +237,23 @@ impl Ears {
             }
         }
     }
+
+    /// Until something changes, and no longer than until then.
+    fn wait(&self, dir: &Path, until: Instant, wakes: &Receiver<()>) {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if wakes.recv_timeout(left.min(ASK_WHICH)).is_ok() {
+                return std::thread::sleep(GATHER);
+            }
+            if left <= ASK_WHICH || identity(dir) != self.heard {
+                return;
+            }
+        }
+    }
+}
+
+fn identity(dir: &Path) -> Option<Identity> {
+    Stamp::of(dir).map(|stamp| stamp.identity)
 }
 
 fn watcher(dir: &Path, wake: SyncSender<()>) -> notify::Result<RecommendedWatcher> {

@@ -46,6 +46,7 @@ fn print(plugin: &Plugin) {
         (State::Refused, _) => "refused",
     };
     let usage = plugin.usage.as_ref().map(in_words).unwrap_or_default();
+    let name = on_one_line(name);
     println!("{name:<24} {digest:<DIGITS$} {size:>10}  {state}{usage}");
     let line = |text: &str| println!("{:<24} {text}", "");
     match plugin.breaker {
@@ -68,6 +69,12 @@ fn print(plugin: &Plugin) {
     if !plugin.asked_for.is_empty() && (!plugin.grants.is_empty() || plugin.state == State::Refused) {
         line(&format!("asks for: {}", plugin.asked_for.join(", ")));
     }
+}
+
+/// A file may have any name; here it is a word in a line.
+fn on_one_line(name: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    name.chars().map(escaped).collect()
 }
 
 fn in_words(usage: &Usages) -> String {

@@ -198,15 +198,80 @@ async fn a_link_that_leads_elsewhere_is_a_change() {
 }
 
 #[tokio::test]
-async fn a_directory_that_appears_later_is_found_by_a_rescan() {
+async fn a_directory_that_appears_goes_and_comes_back_is_found_without_a_rescan() {
     let fixture = watched(&[]).with(|config| {
         config.dir.push("later");
-        config.pace.rescan_every = Duration::from_millis(50);
+        config.pace.rescan_every = Duration::from_secs(3600);
     });
     let plugins = fixture.watch(&[]).await;
     fs::create_dir(&fixture.config.dir).unwrap();
     fixture.write("p.wasm", wasm("deliver"));
     until("ready", &plugins, |plugins| is_ready(plugins, "p")).await;
+    let away = fixture.config.dir.with_file_name("away");
+    fs::rename(&fixture.config.dir, &away).unwrap();
+    until("gone", &plugins, |plugins| plugins.list().is_empty()).await;
+    fs::rename(&away, &fixture.config.dir).unwrap();
+    until("back", &plugins, |plugins| is_ready(plugins, "p")).await;
+}
+
+#[tokio::test]
+async fn another_directory_under_the_name_is_found_without_a_rescan() {
+    // As releases are switched: the directory is a link, which is replaced.
+    let fixture = watched(&[]).with(|config| config.pace.rescan_every = Duration::from_secs(3600));
+    for (version, content) in [("1", "deliver"), ("2", "drop")] {
+        fs::create_dir(fixture.config.dir.join(version)).unwrap();
+        fixture.write(&format!("{version}/p.wasm"), wasm(content));
+    }
+    symlink("1", fixture.config.dir.join("current")).unwrap();
+    let plugins =
+        Plugins::watch(Config { dir: fixture.config.dir.join("current"), ..fixture.config.clone() }, BTreeSet::new());
+    let plugins = plugins.await.unwrap();
+    until("ready", &plugins, |plugins| is_ready(plugins, "p")).await;
+    let first = status(&plugins, "p").unwrap().digest;
+    symlink("2", fixture.config.dir.join("new")).unwrap();
+    fixture.rename("new", "current");
+    until("changed", &plugins, |plugins| status(plugins, "p").unwrap().digest != first).await;
+    assert_eq!(ending(&plugins, "p").await, Ending::Drop);
+}
+
+/// Each has its state, and none holds up the next. Names are not what goes into a terminal.
+#[tokio::test]
+async fn what_is_no_file_of_a_plugin_is_refused_by_name() {
+    let fixture = watched(&[]);
+    let at = |name: &str| fixture.config.dir.join(name);
+    fs::create_dir(at("directory.wasm")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(at("pipe.wasm")).status().unwrap().success());
+    let _socket = std::os::unix::net::UnixListener::bind(at("socket.wasm")).unwrap();
+    symlink("/dev/zero", at("device.wasm")).unwrap();
+    symlink("nowhere", at("broken.wasm")).unwrap();
+    symlink("circle.wasm", at("circle.wasm")).unwrap();
+    fs::File::create(at("large.wasm")).unwrap().set_len(100 << 20).unwrap();
+    fixture.write("empty.wasm", "");
+    for name in ["with space.wasm", "ünï.wasm", "new\nline.wasm", "\u{1b}[31mred.wasm", "UPPER.wasm"] {
+        fixture.write(name, wasm("deliver"));
+    }
+    fixture.write("z.wasm", wasm("deliver"));
+    let plugins = fixture.watch(&[]).await;
+    until("all are looked into", &plugins, |plugins| {
+        plugins.list().len() == 14 && plugins.list().iter().all(|status| status.state != State::Waiting)
+    })
+    .await;
+    let why = |name: &str| match status(&plugins, name).unwrap().state {
+        State::Refused(why) => why,
+        state => panic!("{name}: {state:?}"),
+    };
+    for name in ["directory", "pipe", "socket", "device"] {
+        assert_eq!(why(name), Refusal::Unreadable("not a file".to_owned()), "{name}");
+    }
+    for name in ["broken", "circle"] {
+        assert!(matches!(why(name), Refusal::Unreadable(_)), "{name}");
+    }
+    assert_eq!(why("large"), Refusal::TooLarge { max: 32 << 20 });
+    assert_eq!(why("empty"), Refusal::NotWasm);
+    for name in ["with space", "ünï", "new\nline", "\u{1b}[31mred", "UPPER"] {
+        assert_eq!(why(name), Refusal::BadName, "{name:?}");
+    }
+    assert!(is_ready(&plugins, "z"));
 }
 
 #[tokio::test]
