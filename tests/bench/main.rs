@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 mod bare;
+mod newcomer;
 mod plugin_call;
 mod producer;
 mod receiver;

@@ -1,6 +1,6 @@
 //! A receiver that costs as little as can be: raw HTTP/1.1 over a socket, counting and timing what arrives.
 //!
-//! `/slow/…` is a tarpit, `/wait50` takes 50 ms. What arrives elsewhere is counted; when its notification id is a time (`t` and nanoseconds
+//! `/slow/…` is a tarpit, `/wait50` takes 50 ms and `/wait200` 200. What arrives elsewhere is counted; when its notification id is a time (`t` and nanoseconds
 //! since the epoch), its latency is kept. `GET /figures` tells and forgets.
 
 use std::sync::{Arc, Mutex};
@@ -75,6 +75,8 @@ async fn serve(mut socket: TcpStream, tally: &Mutex<Tally>) -> Result<()> {
             tokio::time::sleep(TARPIT).await;
         } else if buffer.starts_with(b"POST /wait50") {
             tokio::time::sleep(Duration::from_millis(50)).await;
+        } else if buffer.starts_with(b"POST /wait200") {
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
         socket.write_all(&answer).await?;
         buffer.drain(..length);

@@ -10,6 +10,7 @@ use tests::{Event, RedisServer};
 use weft::queue::Queue;
 use weft::queue::embedded::Embedded;
 
+use crate::newcomer;
 use crate::plugin_call::{self, Instances};
 use crate::producer::Producer;
 use crate::receiver::Figures;
@@ -35,7 +36,7 @@ type Scenario = (&'static str, fn() -> Measured);
 
 /// Measures the named figures; all, if none is named.
 pub(crate) async fn all(names: &[&str]) -> Result<()> {
-    let figures: [Scenario; 12] = [
+    let figures: [Scenario; 13] = [
         ("drain", || Box::pin(drain())),
         ("plugin-call", || Box::pin(async { tokio::task::spawn_blocking(plugin_calls).await? })),
         ("languages", || Box::pin(async { tokio::task::spawn_blocking(languages).await? })),
@@ -47,6 +48,7 @@ pub(crate) async fn all(names: &[&str]) -> Result<()> {
         ("hosts", || Box::pin(scale::hosts())),
         ("scheduled", || Box::pin(scale::scheduled())),
         ("tarpits", || Box::pin(scale::tarpits())),
+        ("newcomer", || Box::pin(newcomer::newcomer())),
         ("recovery", || Box::pin(scale::recovery())),
     ];
     for name in names {

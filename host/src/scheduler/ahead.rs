@@ -19,7 +19,7 @@ use crate::rate::{Pace, Rate};
 use crate::worker::Worker;
 
 /// How often it is looked whether many wait.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often it is looked for who came, while many wait.
 const FOLLOW_EVERY: Duration = Duration::from_millis(100);
 /// Between two looks while there is more to look at.
