@@ -91,7 +91,11 @@ impl Template {
 
     fn readme(&self, name: &str) -> String {
         let source = self.files.first().map_or("", |(file, _)| *file);
-        template::README.replace("{NAME}", name).replace("{SOURCE}", source).replace("{NEEDS}", self.needs)
+        template::README
+            .replace("{INSTANCES}", self.contract.instances())
+            .replace("{NAME}", name)
+            .replace("{SOURCE}", source)
+            .replace("{NEEDS}", self.needs)
     }
 }
 

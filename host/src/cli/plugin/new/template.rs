@@ -130,6 +130,17 @@ pub(super) const TEMPLATES: &[Template] = &[
 ];
 
 impl Contract {
+    /// What a project is told about instances.
+    pub(super) fn instances(self) -> &'static str {
+        match self {
+            Contract::RustSdk | Contract::GoSdk | Contract::Wit => {
+                "It says that an instance may serve many deliveries. With `reuse = 1000` under `[plugins.named.{NAME}]` the daemon lets it, and a call \
+                 costs a fraction; without, each delivery has an instance of its own."
+            }
+            Contract::Json => "Each delivery has an instance of its own.",
+        }
+    }
+
     /// What has to be copied into a project.
     pub(super) fn files(self) -> Vec<(String, String)> {
         match self {
