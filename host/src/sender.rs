@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::CertificateError;
 use rustls::crypto::ring;
 
 use crate::attempt::{AttemptResult, NoAnswer, RetryAfter};
@@ -131,19 +132,24 @@ fn unanswered(error: &legacy::Error) -> AttemptResult {
         };
     }
     let why = if error.is_connect() { NoAnswer::Tls } else { NoAnswer::Broken };
-    let error = causes(error).last().map_or_else(|| error.to_string(), ToString::to_string);
+    let is_strange = matches!(certificate_error(error), Some(CertificateError::UnknownIssuer));
+    let mend = if is_strange { "; an authority of your own is named in egress.tls_ca" } else { "" };
+    let error = causes(error).last().map_or_else(|| error.to_string(), ToString::to_string) + mend;
     AttemptResult::Unanswered { why, error }
 }
 
-/// The other side has a certificate that is not to be trusted.
-fn is_about_certificate(error: &legacy::Error) -> bool {
-    causes(error).any(|cause| {
+/// What is wrong with the certificate of the other side, if that is what is wrong.
+fn certificate_error(error: &legacy::Error) -> Option<&CertificateError> {
+    causes(error).find_map(|cause| {
         let mut inner = cause;
         // An error of I/O that wraps another one does not name it as its source.
         while let Some(wrapped) = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             inner = wrapped;
         }
-        matches!(inner.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
+        match inner.downcast_ref()? {
+            rustls::Error::InvalidCertificate(why) => Some(why),
+            _ => None,
+        }
     })
 }
 

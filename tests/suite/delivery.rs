@@ -40,7 +40,11 @@ async fn an_endpoint_with_tls_must_have_a_certificate_of_a_known_authority() {
     let stranger = TestHost::with(config.clone()).await;
     redis.publish(&Event::to(&receiver.url("/")).json()).await;
     let letter = dead_letter(&redis).await;
-    assert!(letter["last_error"].contains("invalid peer certificate: UnknownIssuer"), "{letter:?}");
+    assert!(
+        letter["last_error"]
+            .contains("invalid peer certificate: UnknownIssuer; an authority of your own is named in egress.tls_ca"),
+        "{letter:?}"
+    );
     stranger.stop().await;
 
     config.egress.tls_ca = Some(certificates.ca());

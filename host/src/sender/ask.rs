@@ -6,7 +6,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy;
 
-use super::{Sender, USER_AGENT_OURS, is_about_certificate, unanswered};
+use super::{Sender, USER_AGENT_OURS, certificate_error, unanswered};
 use crate::attempt::{AttemptResult, NoAnswer};
 
 /// Why there is no answer.
@@ -50,7 +50,7 @@ impl Sender {
 }
 
 fn why(error: &legacy::Error) -> NotAnswered {
-    if is_about_certificate(error) {
+    if certificate_error(error).is_some() {
         return NotAnswered::Certificate;
     }
     match unanswered(error) {
