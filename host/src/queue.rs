@@ -71,7 +71,8 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Settles a batch in one atomic step: each entry leaves the place where it sits, and in the same step its record is
     /// made. An entry that is no longer where its handle says (somebody else settled or took it) is left alone, so that
-    /// settling a batch a second time changes nothing.
+    /// settling a batch a second time changes nothing. A record that cannot be made as things are is
+    /// [refused](Error::Refused), and keeps no other of the batch from being made.
     async fn settle(&self, batch: &[Settlement]) -> Result<(), Error>;
 
     /// Up to `max` dead letters that match the filter.
@@ -270,6 +271,16 @@ pub enum Error {
         store: String,
         /// What it or the connection said.
         why: String,
+    },
+    /// The store will not make some records as things are, whoever asks; it made the others of the batch.
+    #[error("{store} does not record {} of the outcomes: {why}", places.len())]
+    Refused {
+        /// Which store, without credentials.
+        store: String,
+        /// What is in the way, and the mend.
+        why: String,
+        /// Whose records they are, by their places in the batch.
+        places: Vec<usize>,
     },
     /// The store answered with something that cannot be: another program's keys, or a damaged file. Trying again does not help.
     #[error("{0}")]

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::entry::{Place, Record, Settlement};
@@ -67,44 +68,129 @@ impl Settler {
     /// Runs until every inbox is gone and what they handed in is recorded.
     pub(crate) async fn run(mut self) {
         let mut handed_in = Vec::with_capacity(BATCH_MAX);
-        while self.receiver.recv_many(&mut handed_in, BATCH_MAX).await > 0 {
-            let (batch, slots): (Vec<Settlement>, Vec<Slot>) = handed_in.drain(..).unzip();
-            self.telemetry.settling(batch.len());
-            self.settle(&batch).await;
-            drop(slots);
-            // What was in the schedule may have been the first in its line.
-            let from_schedule = |line: &Settlement| matches!(line.handle.place, Place::Schedule { .. });
-            if batch.iter().any(|line| from_schedule(line) || matches!(line.record, Record::Schedule { .. })) {
-                self.scheduled[self.shard.number].notify_one();
+        let mut bench = Bench::default();
+        loop {
+            // Both branches only wait, and what was handed in stays in the inbox; dropping either loses nothing.
+            let is_open = tokio::select! {
+                count = self.receiver.recv_many(&mut handed_in, BATCH_MAX) => count > 0,
+                () = bench.is_due() => true,
+            };
+            if bench.due.is_some_and(|due| due <= Instant::now()) || !is_open {
+                let again = bench.take();
+                self.settle(again.into_iter(), &mut bench).await;
+            }
+            if !handed_in.is_empty() {
+                self.telemetry.settling(handed_in.len());
+                self.settle(handed_in.drain(..), &mut bench).await;
+            }
+            if !is_open && bench.refused.is_empty() {
+                return;
+            }
+            if !is_open {
+                bench.is_due().await;
             }
         }
     }
 
-    /// Until it is recorded: giving up would mean delivering again what was delivered.
-    async fn settle(&self, batch: &[Settlement]) {
+    /// Records what can be, and has the rest wait on the bench.
+    async fn settle(&self, lines: impl Iterator<Item = (Settlement, Slot)>, bench: &mut Bench) {
+        let (batch, slots): (Vec<Settlement>, Vec<Slot>) = lines.unzip();
+        if batch.is_empty() {
+            return;
+        }
+        let refused = self.record(&batch, bench).await;
+        // What was in the schedule may have been the first in its line.
+        let from_schedule = |line: &Settlement| matches!(line.handle.place, Place::Schedule { .. });
+        let is_scheduled = |line: &Settlement| from_schedule(line) || matches!(line.record, Record::Schedule { .. });
+        if batch.iter().any(is_scheduled) {
+            self.scheduled[self.shard.number].notify_one();
+        }
+        if refused.is_empty() {
+            bench.rest();
+            return;
+        }
+        self.telemetry.queue_failed();
+        let lines = batch.into_iter().zip(slots).enumerate();
+        bench.add(lines.filter(|(at, _)| refused.contains(at)).map(|(_, line)| line));
+    }
+
+    /// Answers which records, by their places, the store will not make as things are.
+    async fn record(&self, batch: &[Settlement], bench: &mut Bench) -> Vec<usize> {
+        let error = match self.answer(batch, bench).await {
+            Ok(()) => return Vec::new(),
+            Err(error) => error,
+        };
+        bench.cause = Some(error.clone());
+        let mut refused = Vec::new();
+        match error {
+            queue::Error::Refused { places, .. } => return places,
+            // A store that does not say which ones it cannot make is asked for each.
+            _ if batch.len() > 1 => {
+                for (at, line) in batch.iter().enumerate() {
+                    if self.answer(std::slice::from_ref(line), bench).await.is_err() {
+                        refused.push(at);
+                    }
+                }
+            }
+            _ => refused.push(0),
+        }
+        refused
+    }
+
+    /// Asks until the store says yes or no: giving up would mean delivering again what was delivered.
+    async fn answer(&self, batch: &[Settlement], bench: &Bench) -> Result<(), queue::Error> {
         let mut backoff = Backoff::default();
         loop {
             let settled = self.queue().settle(batch).await;
-            self.health.note_of(Part::Settle, self.shard.number, &settled);
+            let cause = settled.as_ref().err().or_else(|| bench.cause.as_ref().filter(|_| !bench.refused.is_empty()));
+            self.health.note_of(Part::Settle, self.shard.number, &cause.map_or(Ok(()), Err));
             match settled {
-                Ok(()) => return,
-                Err(queue::Error::Corrupt(_)) if batch.len() > 1 => return self.settle_one_by_one(batch).await,
-                Err(_) => {
+                Ok(()) => return Ok(()),
+                Err(error @ (queue::Error::Refused { .. } | queue::Error::Corrupt(_))) => return Err(error),
+                Err(queue::Error::Unavailable { .. } | queue::Error::InUse { .. } | queue::Error::BadUrl(_)) => {
                     self.telemetry.queue_failed();
                     tokio::time::sleep(backoff.next()).await;
                 }
             }
         }
     }
+}
 
-    /// One record that cannot be made must not keep the others from being made.
-    async fn settle_one_by_one(&self, batch: &[Settlement]) {
-        for line in batch {
-            let settled = self.queue().settle(std::slice::from_ref(line)).await;
-            if let Err(error) = settled {
-                tracing::error!(entry = %line.handle.id, %error, "cannot be settled; it stays pending");
-                self.telemetry.queue_failed();
-            }
+/// What the store would not record. It keeps its slots, so that it is bounded by them, and is tried again until somebody has mended
+/// what was in the way: its entries stay pending, and nobody else takes them as long as this host lives.
+#[derive(Default)]
+struct Bench {
+    refused: Vec<(Settlement, Slot)>,
+    cause: Option<queue::Error>,
+    due: Option<Instant>,
+    backoff: Backoff,
+}
+
+impl Bench {
+    fn add(&mut self, lines: impl Iterator<Item = (Settlement, Slot)>) {
+        self.refused.extend(lines);
+        if self.due.is_none() {
+            self.due = Some(Instant::now() + self.backoff.next());
+        }
+    }
+
+    fn take(&mut self) -> Vec<(Settlement, Slot)> {
+        self.due = None;
+        std::mem::take(&mut self.refused)
+    }
+
+    /// Something was recorded: all is well if nobody waits here.
+    fn rest(&mut self) {
+        if self.refused.is_empty() {
+            self.backoff.reset();
+        }
+    }
+
+    /// Never if nobody waits.
+    async fn is_due(&self) {
+        match self.due {
+            Some(due) => tokio::time::sleep_until(due).await,
+            None => std::future::pending().await,
         }
     }
 }

@@ -24,6 +24,7 @@ mod outages;
 mod outgoing;
 mod plugins;
 mod recovery;
+mod refused;
 mod seed;
 mod shadow;
 mod state;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use redis::{Pipeline, Value, cmd};
 
 use super::{Ahead, DeadPage, Depth, Due, Error, Filter, Queue, Start};
-use crate::entry::{DeadLetter, Entry, EntryId, Handle, Place, Record, Settlement, Stream, Turns};
+use crate::entry::{DeadLetter, Entry, EntryId, Handle, Settlement, Stream, Turns};
 use crate::link::{Address, Link, Waits};
 use ahead::Looking;
 pub use claiming::Claiming;
@@ -24,6 +24,7 @@ mod ahead;
 mod claiming;
 mod hand;
 mod janitor;
+mod kinds;
 mod letter;
 mod liveness;
 mod lost;
@@ -31,6 +32,7 @@ mod parking;
 mod receiving;
 mod reply;
 mod scripts;
+mod settling;
 mod turns;
 mod words;
 
@@ -184,15 +186,31 @@ impl Redis {
     }
 
     async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, Error> {
-        command.query_async(&mut self.commands.clone()).await.map_err(|error| self.unavailable(&error))
+        self.answer(command.query_async(&mut self.commands.clone()).await).await
     }
 
     async fn ask_all<T: redis::FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, Error> {
-        pipeline.query_async(&mut self.commands.clone()).await.map_err(|error| self.unavailable(&error))
+        self.answer(pipeline.query_async(&mut self.commands.clone()).await).await
     }
 
     async fn run<T: redis::FromRedisValue>(&self, script: &redis::ScriptInvocation<'_>) -> Result<T, Error> {
-        script.invoke_async(&mut self.commands.clone()).await.map_err(|error| self.unavailable(&error))
+        self.answer(script.invoke_async(&mut self.commands.clone()).await).await
+    }
+
+    async fn answer<T>(&self, answer: redis::RedisResult<T>) -> Result<T, Error> {
+        match answer {
+            Ok(value) => Ok(value),
+            Err(error) => Err(self.failed(error).await),
+        }
+    }
+
+    async fn failed(&self, error: redis::RedisError) -> Error {
+        if words::is_wrong_type(&error.to_string())
+            && let Some(why) = self.wrong_types().await
+        {
+            return Error::Corrupt(format!("{}: {why}", self.commands));
+        }
+        self.unavailable(&error)
     }
 
     fn unavailable(&self, error: &redis::RedisError) -> Error {
@@ -262,65 +280,7 @@ impl Queue for Redis {
     }
 
     async fn settle(&self, batch: &[Settlement]) -> Result<(), Error> {
-        let mut settle = self.invocation(&self.scripts.settle);
-        settle.arg(&self.keys.group).arg(&self.host_id);
-        for stream in [Stream::Events, Stream::Deliveries] {
-            let done = |line: &&Settlement| {
-                line.handle.place == Place::Stream
-                    && line.handle.stream == stream
-                    && matches!(line.record, Record::Done)
-            };
-            settle.arg(batch.iter().filter(done).count());
-            batch.iter().filter(done).for_each(|line| {
-                settle.arg(line.handle.id.to_string());
-            });
-        }
-        for Settlement { handle, record } in batch {
-            let lease = match handle.place {
-                Place::Stream if matches!(record, Record::Done) => continue,
-                Place::Stream => String::new(),
-                Place::Schedule { lease } => lease.to_string(),
-            };
-            let kind = match record {
-                Record::Done => "X",
-                Record::Schedule { .. } => "S",
-                Record::Park { .. } => "P",
-                Record::Dead(_) => "D",
-            };
-            settle.arg(kind).arg(reply::stream_number(handle.stream)).arg(handle.id.to_string()).arg(lease);
-            match record {
-                Record::Done => {}
-                Record::Schedule { after, stored } => {
-                    settle.arg(millis(*after)).arg(stored.as_ref());
-                }
-                Record::Park { subscription, stored } => {
-                    settle.arg(parking::member(subscription, handle)).arg(stored.as_ref());
-                }
-                Record::Dead(letter) => {
-                    let fields = letter::to_fields(letter);
-                    settle.arg(fields.len() * 2);
-                    for (name, value) in fields {
-                        settle.arg(name.as_ref()).arg(value.as_ref());
-                    }
-                }
-            }
-        }
-        let settled: Result<u64, Error> = self.run(&settle).await;
-        // What can never be recorded stays pending until somebody claims it.
-        let is_over = match &settled {
-            Ok(0) => true,
-            Ok(entries) => {
-                let why = "it was taken for dead, or an answer was lost and they are recorded already";
-                tracing::warn!(entries, "outcomes of what this host has no more are not recorded: {why}");
-                true
-            }
-            Err(Error::Corrupt(_)) => batch.len() == 1,
-            Err(_) => false,
-        };
-        if is_over {
-            self.hand.let_go(batch.iter().map(|line| &line.handle));
-        }
-        settled.map(drop)
+        self.settle_all(batch).await
     }
 
     async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<usize>, Error> {
@@ -427,7 +387,7 @@ impl Queue for Redis {
                     depth.pending += pending;
                 }
                 Err(error) if error.code() == Some("ERR") => {}
-                Err(error) => return Err(self.unavailable(&error)),
+                Err(error) => return Err(self.failed(error).await),
             }
         }
         depth.waiting = depth.waiting.saturating_sub(ahead);

@@ -184,11 +184,20 @@ impl Queue for Sharded {
     async fn settle(&self, batch: &[Settlement]) -> Result<(), Error> {
         let mut all = Ok(());
         for shard in &self.shards {
-            let part: Vec<Settlement> =
-                batch.iter().filter(|line| line.handle.id.shard == Some(shard.number)).cloned().collect();
-            if !part.is_empty() {
-                all = all.and(shard.settle(&part).await);
+            let is_its = |at: &usize| batch[*at].handle.id.shard == Some(shard.number);
+            let its: Vec<usize> = (0..batch.len()).filter(is_its).collect();
+            let part: Vec<Settlement> = its.iter().map(|at| batch[*at].clone()).collect();
+            if part.is_empty() {
+                continue;
             }
+            let settled = match shard.settle(&part).await {
+                Err(Error::Refused { store, why, places }) => {
+                    let places = places.iter().filter_map(|at| its.get(*at).copied()).collect();
+                    Err(Error::Refused { store, why, places })
+                }
+                settled => settled,
+            };
+            all = both(all, settled);
         }
         all
     }
@@ -258,6 +267,18 @@ impl Queue for Sharded {
             dangers.extend(shard.check().await?);
         }
         Ok(dangers.into_iter().collect())
+    }
+}
+
+/// What two shards did of one batch. What one of them did not do at all is asked for again, with all of the batch.
+fn both(one: Result<(), Error>, other: Result<(), Error>) -> Result<(), Error> {
+    match (one, other) {
+        (Ok(()), result) | (result, Ok(())) => result,
+        (Err(Error::Refused { store, why, mut places }), Err(Error::Refused { places: more, .. })) => {
+            places.extend(more);
+            Err(Error::Refused { store, why, places })
+        }
+        (Err(Error::Refused { .. }), Err(error)) | (Err(error), Err(_)) => Err(error),
     }
 }
 

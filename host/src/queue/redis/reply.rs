@@ -113,6 +113,19 @@ pub(super) fn outlook(value: Value) -> Result<Option<Outlook>, Error> {
     Ok(Some(outlook))
 }
 
+/// The answer of the script that settles: how many operations were about what the host has no more, and the number of each
+/// that was refused, with why.
+pub(super) fn settled(value: Value) -> Result<(u64, Vec<(i64, String)>), Error> {
+    let mut parts = array(value)?.into_iter();
+    let not_ours = count(&parts.next().unwrap_or(Value::Nil))?;
+    let mut refused = Vec::new();
+    while let (Some(number), Some(why)) = (parts.next(), parts.next()) {
+        let Value::Int(number) = number else { return Err(unexpected("a number")) };
+        refused.push((number, text(why)?));
+    }
+    Ok((not_ours, refused))
+}
+
 /// How much a group has waiting and pending, from `XINFO GROUPS`. Redis before 7 does not tell the first.
 pub(super) fn group_depth(groups: &Value, name: &str) -> (u64, u64) {
     let number = |group: &Value, field: &str| match map_value(group, field) {

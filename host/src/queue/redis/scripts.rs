@@ -4,7 +4,7 @@
 
 use redis::Script;
 
-use super::{ahead, claiming, janitor, liveness, parking, turns};
+use super::{ahead, claiming, janitor, liveness, parking, settling, turns};
 
 /// The scripts, hashed once.
 pub(super) struct Scripts {
@@ -31,7 +31,7 @@ impl Scripts {
             [CLOCK, turns::COMMON, liveness::COMMON, claiming::COMMON, janitor::COMMON, ahead::COMMON].concat();
         let with_clock = |body: &str| Script::new(&[common.as_str(), body].concat());
         Scripts {
-            settle: with_clock(SETTLE),
+            settle: with_clock(settling::SETTLE),
             take_due: with_clock(TAKE_DUE),
             replay: Script::new(REPLAY),
             unpark: Script::new(parking::UNPARK),
@@ -53,77 +53,6 @@ impl Scripts {
 const CLOCK: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-";
-
-/// ARGV: group, host; for each of the two streams how many entries are done, and their ids; then the operations:
-///   X stream id lease                    done, from the schedule
-///   S stream id lease after data         schedule
-///   D stream id lease count name value…  dead letter
-///   P stream id lease member data        park
-/// `lease` is empty for an entry in its stream. That something is done is true whoever says it: the endpoint took it.
-/// All else counts only if the host has the entry still. The record is made before the entry leaves, so that a record that
-/// cannot be made (a key of the wrong type, no memory) leaves the entry where it is. Answers how many the host had no more.
-const SETTLE: &str = "
-local group, host, at, not_ours = ARGV[1], ARGV[2], 3, 0
-local claimed = redis.call('EXISTS', KEYS[12]) == 1
-for stream = 1, 2 do
-  local count = tonumber(ARGV[at])
-  if count > 0 then count_acked(stream, redis.call('XACK', KEYS[stream], group, unpack(ARGV, at + 1, at + count))) end
-  for of = at + 1, claimed and at + count or at do redis.call('HDEL', KEYS[12], stream .. ':' .. ARGV[of]) end
-  at = at + 1 + count
-end
-local function is_ours(stream, id, lease)
-  if lease == '' and redis.call('EXISTS', KEYS[stream]) == 0 then return true end
-  return has(host, stream, group, id, lease)
-end
-local function let_go(stream, id, lease)
-  if claimed then redis.call('HDEL', KEYS[12], stream .. ':' .. id) end
-  if lease == '' then count_acked(stream, redis.call('XACK', KEYS[stream], group, id))
-  else redis.call('HDEL', KEYS[11], stream .. ':' .. id) end
-end
-local function leave(stream, id, lease)
-  if lease ~= '' then
-    redis.call('ZREM', KEYS[3], stream .. ':' .. id)
-    redis.call('HDEL', KEYS[4], stream .. ':' .. id)
-  end
-  let_go(stream, id, lease)
-end
-while at <= #ARGV do
-  local kind, stream, id, lease = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3]
-  at = at + 4
-  local ours = is_ours(stream, id, lease)
-  if not ours then not_ours = not_ours + 1 end
-  if kind == 'X' then
-    if ours then
-      leave(stream, id, lease)
-      is_over(stream .. ':' .. id)
-    end
-  elseif kind == 'S' then
-    if ours then
-      redis.call('HSET', KEYS[4], stream .. ':' .. id, ARGV[at + 1])
-      redis.call('ZADD', KEYS[3], now + tonumber(ARGV[at]), stream .. ':' .. id)
-      let_go(stream, id, lease)
-    end
-    at = at + 2
-  elseif kind == 'P' then
-    if ours then
-      redis.call('ZADD', KEYS[6], 0, ARGV[at])
-      redis.call('HSET', KEYS[4], stream .. ':' .. id, ARGV[at + 1])
-      if lease ~= '' then redis.call('ZREM', KEYS[3], stream .. ':' .. id) end
-      let_go(stream, id, lease)
-    end
-    at = at + 2
-  else
-    local count = tonumber(ARGV[at])
-    if ours then
-      redis.call('XADD', KEYS[5], '*', unpack(ARGV, at + 1, at + count))
-      leave(stream, id, lease)
-      is_over(stream .. ':' .. id)
-    end
-    at = at + 1 + count
-  end
-end
-return not_ours
 ";
 
 /// ARGV: how many at most, lease in ms, group, host, how many suspects at most, how often a claim is no poison, whether this host

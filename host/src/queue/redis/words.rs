@@ -28,6 +28,16 @@ pub(super) fn of(error: &RedisError) -> String {
     }
 }
 
+/// Whether it is said of a key that holds something else than it should.
+pub(super) fn is_wrong_type(said: &str) -> bool {
+    said.contains("WRONGTYPE")
+}
+
+/// Of such a key.
+pub(super) fn of_wrong_type(key: &str, wanted: &str) -> String {
+    format!("the key {key} must be {wanted} and is not: rename or delete it, and what waits for it goes on")
+}
+
 fn refused(error: &RedisError) -> String {
     format!("it refuses the user or the password of queue.url: {}", detail(error))
 }
