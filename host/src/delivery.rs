@@ -10,7 +10,7 @@ use http::HeaderValue;
 use sha2::{Digest, Sha256};
 
 use crate::attempt::AttemptResult;
-use crate::entry::{Content, DeadLetter, Death, Entry, Handle, Record, Turn};
+use crate::entry::{Condemned, Content, DeadLetter, Death, Entry, Handle, Record, Turn};
 use crate::event::{BodyForm, Event, Notification};
 use crate::outcome::{DeadReason, Outcome};
 use crate::request::Draft;
@@ -85,7 +85,7 @@ impl Delivery {
     pub fn decode(entry: &Entry, context: &Context<'_>) -> Result<Delivery, Undeliverable> {
         let envelope = Envelope::open(entry, context.now)?;
         if let Some(condemned) = &entry.condemned {
-            return Err(envelope.dead(condemned.reason, condemned.why.clone(), context.now));
+            return Err(envelope.condemned(condemned, context));
         }
         if envelope.event.len() > context.body_bytes_max {
             let error =
@@ -268,6 +268,15 @@ impl Envelope {
                 Ok(Envelope { trail: stored::trail_of(entry, now), ..unread(event.clone(), raw) })
             }
         }
+    }
+
+    /// Of what must not be tried it is still said whose it was, where that can be read.
+    fn condemned(self, condemned: &Condemned, context: &Context<'_>) -> Undeliverable {
+        let is_readable = self.event.len() <= context.body_bytes_max;
+        let read = is_readable.then(|| Notification::parse(self.event.clone(), context.body, String::new));
+        let subscription_id = read.and_then(Result::ok).and_then(|notification| notification.subscription_id);
+        let envelope = Envelope { subscription_id: subscription_id.unwrap_or_default(), ..self };
+        envelope.dead(condemned.reason, condemned.why.clone(), context.now)
     }
 
     fn dead(&self, reason: DeadReason, error: String, now: SystemTime) -> Undeliverable {

@@ -229,7 +229,7 @@ async fn kills_its_host(answers: &'static [u16]) {
     }
     let letter = eventually("a dead letter", || async { redis.dead_letters().await.pop() }).await;
     all_settled(&redis).await;
-    assert_eq!(letter["reason"], "poison");
+    assert_eq!((letter["reason"].as_str(), letter["subscription_id"].as_str()), ("poison", "poison"));
     assert!(letter["event"].contains("\"poison\""), "{letter:?}");
     assert!(killed.iter().all(|host| letter["last_error"].contains(host)), "{killed:?} in {letter:?}");
     assert_eq!(redis.dead_letters().await.len(), 1, "those beside it are innocent");
@@ -286,7 +286,8 @@ async fn an_event_that_kills_the_embedded_queues_host_is_poison() {
         host.store(weft.pid(), Ordering::SeqCst);
     }
     let letters = eventually("a dead letter", || async {
-        let answer = reqwest::get(format!("{}/v1/dead-letters", weft.admin)).await.ok()?.text().await.ok()?;
+        let of_it = format!("{}/v1/dead-letters?subscription=poison", weft.admin);
+        let answer = reqwest::get(of_it).await.ok()?.text().await.ok()?;
         answer.contains("poison").then_some(answer)
     })
     .await;

@@ -167,7 +167,7 @@ async fn a_daemon_may_start_before_its_redis() {
 #[tokio::test]
 async fn what_the_go_workers_left_pending_is_delivered_or_stale() {
     let (redis, receiver) = (RedisServer::start().await, Receiver::start().await);
-    let old = Event::to(&receiver.url("/")).id("old").json();
+    let old = Event::to(&receiver.url("/")).id("old").subscription("sub-old").json();
     let two_days_ago = std::time::SystemTime::now() - Duration::from_secs(2 * 86_400);
     let id = format!("{}-0", two_days_ago.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis());
     let _: String = redis.run(&["XADD", "o2ims:events", &id, "event", &old]).await;
@@ -182,6 +182,7 @@ async fn what_the_go_workers_left_pending_is_delivered_or_stale() {
     receiver.wait_for(1).await;
     let letter = eventually("a dead letter", || async { redis.dead_letters().await.pop() }).await;
     assert_eq!((letter["reason"].as_str(), letter["original_id"].as_str()), ("stale", id.as_str()));
+    assert_eq!(letter["subscription_id"], "sub-old");
     assert_eq!(receiver.ids(), ["young"]);
     all_settled(&redis).await;
     host.stop().await;
