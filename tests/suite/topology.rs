@@ -250,6 +250,23 @@ async fn a_clusters_replica_takes_over() {
     host.stop().await;
 }
 
+/// One Sentinel knows the replica only, and takes it for the master, as one does that slept through a failover.
+#[tokio::test]
+async fn a_sentinel_that_is_behind_the_times_is_not_believed() {
+    let master = RedisServer::start().await;
+    let of = master.port().to_string();
+    let replica = RedisServer::with(Keep::Nothing, &["--replicaof", "127.0.0.1", &of]).await;
+    let behind = Sentinels::watching(Vec::new(), replica.port(), 1, "").await;
+    let (port, receiver) = (master.port(), Receiver::start().await);
+    let knows = Sentinels::watching(vec![master, replica], port, 1, "").await;
+    let url = format!("redis+sentinel://{},{}/{MASTER}", behind.addresses(), knows.addresses());
+    let host = TestHost::with(host::config(&url)).await;
+    ready(&host).await;
+    host.queue.publish(&[Event::to(&receiver.url("/")).json().into()]).await.unwrap();
+    receiver.wait_for(1).await;
+    host.stop().await;
+}
+
 #[tokio::test]
 async fn plugin_state_is_spread_over_a_cluster() {
     let cluster = Cluster::start(3).await;

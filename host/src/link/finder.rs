@@ -69,12 +69,7 @@ impl Finder {
                 Ok(Found { connection, name: address.to_string() })
             }
             Topology::Sentinels { master, login, .. } => {
-                let node = self.master(master, login).await?;
-                let mut connection = self.open(&address.client(&node)?).await.map_err(|error| named(&node, error))?;
-                let role: Vec<Value> = cmd("ROLE").query_async(&mut connection).await?;
-                if !matches!(role.first(), Some(Value::BulkString(role)) if role == b"master") {
-                    return Err(failed(format!("{node} is no master yet, or no longer")));
-                }
+                let (node, connection) = self.master(master, login).await?;
                 Ok(Found { connection, name: format!("Redis master {master} at {node}") })
             }
             Topology::Cluster { .. } => {
@@ -89,23 +84,55 @@ impl Finder {
         open(client, self.waits).await
     }
 
-    /// Who the Sentinels say is the master.
-    async fn master(&mut self, master: &str, login: &RedisConnectionInfo) -> RedisResult<Node> {
+    /// Whom a Sentinel says to be the master, and who says so himself. A Sentinel that was cut off tells of one that is no more,
+    /// or is gone: then the next one is asked. What the last one told leads to says why there is none.
+    async fn master(
+        &mut self,
+        master: &str,
+        login: &RedisConnectionInfo,
+    ) -> RedisResult<(Node, MultiplexedConnection)> {
         let mut question = cmd("SENTINEL");
         question.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
-        let mut why = "there is none".to_owned();
+        let mut why = untold("there is none");
+        let mut tried: Vec<Node> = Vec::new();
         for sentinel in self.asked() {
             let client = self.address.sentinel(&sentinel, login)?;
-            match ask::<Option<(String, u16)>>(&client, &question).await {
-                Ok(Some((host, port))) => {
-                    self.told = vec![sentinel];
-                    return Ok(Node { host, port });
+            let node = match ask::<Option<(String, u16)>>(&client, &question).await {
+                Ok(Some((host, port))) => Node { host, port },
+                Ok(None) if tried.is_empty() => {
+                    why = untold(format!("the one at {sentinel} knows no master {master}"));
+                    continue;
                 }
-                Ok(None) => why = format!("the one at {sentinel} knows no master {master}"),
-                Err(error) => why = format!("the one at {sentinel}: {error}"),
+                Err(error) if tried.is_empty() => {
+                    why = untold(format!("the one at {sentinel}: {error}"));
+                    continue;
+                }
+                // That one of them led to somebody says more.
+                Ok(None) | Err(_) => continue,
+            };
+            if tried.contains(&node) {
+                continue;
             }
+            match self.as_master(&node).await {
+                Ok(connection) => {
+                    self.told = vec![sentinel];
+                    return Ok((node, connection));
+                }
+                Err(error) => why = error,
+            }
+            tried.push(node);
         }
-        Err(failed(format!("no Sentinel tells who the master is; {why}")))
+        Err(why)
+    }
+
+    /// A connection to a server that says that it is a master.
+    async fn as_master(&self, node: &Node) -> RedisResult<MultiplexedConnection> {
+        let mut connection = self.open(&self.address.client(node)?).await.map_err(|error| named(node, error))?;
+        let role: Vec<Value> = cmd("ROLE").query_async(&mut connection).await?;
+        match role.first() {
+            Some(Value::BulkString(role)) if role == b"master" => Ok(connection),
+            _ => Err(failed(format!("{node} is no master yet, or no longer"))),
+        }
     }
 
     /// Who the nodes of the Cluster say has the slot.
@@ -181,6 +208,10 @@ fn named(node: &Node, error: redis::RedisError) -> redis::RedisError {
         () => io::ErrorKind::Other,
     };
     io::Error::new(kind, format!("{node}: {error}")).into()
+}
+
+fn untold(why: impl Display) -> redis::RedisError {
+    failed(format!("no Sentinel tells who the master is; {why}"))
 }
 
 fn failed(what: impl Display) -> redis::RedisError {
