@@ -30,9 +30,14 @@ use crate::sender::{self, Authorities, Guard, Sender, authorities};
 use crate::store::{self, Store};
 use crate::subscription::Endpoint;
 use crate::telemetry::Telemetry;
+use shards::LeftOut;
 
 mod outgoing;
+mod shards;
 mod state;
+
+/// A store that did not answer when it was asked for dangers is asked again after this.
+const DANGERS_AGAIN: Duration = Duration::from_secs(5);
 
 /// Why a daemon cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +79,8 @@ pub struct Daemon {
     used: Vec<(String, PluginRef)>,
     /// What plugins keep.
     state: Option<Arc<Store>>,
+    /// Shards that are not the queue's.
+    left_out: LeftOut,
     tokens: Vec<admin::Token>,
     listener: TcpListener,
 }
@@ -109,7 +116,8 @@ impl Daemon {
         let health = Arc::new(Health::starting());
         let gate = limits.gate();
         let parts = Parts { queue, directory, plugins, sender, health, telemetry, gate, limits };
-        Ok(Daemon { parts, chained, used: config.plugins_used(), state, tokens: config.admin.tokens, listener })
+        let (used, left_out) = (config.plugins_used(), LeftOut::of(&config.queue)?);
+        Ok(Daemon { parts, chained, used, state, left_out, tokens: config.admin.tokens, listener })
     }
 
     /// Where the admin listener is.
@@ -132,7 +140,7 @@ impl Daemon {
 
     /// Delivers until `shutdown` resolves, then drains and returns.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Daemon { parts, chained, used, state, tokens, listener } = self;
+        let Daemon { parts, chained, used, state, left_out, tokens, listener } = self;
         let plugins = Arc::clone(&parts.plugins);
         let stop = CancellationToken::new();
         let admin = Admin {
@@ -146,7 +154,8 @@ impl Daemon {
             directory: parts.directory.clone(),
             stop: stop.clone(),
         };
-        warn_of_dangers(&*parts.queue).await;
+        let warning = warn_of_dangers(Arc::clone(&parts.queue), left_out);
+        let warning = tokio::spawn(stop.clone().run_until_cancelled_owned(warning));
         let serving = tokio::spawn(admin::serve(admin, listener, stop.clone().cancelled_owned()));
         let mut shutdown = pin!(shutdown);
         // Dropping either loses nothing: one only waits, and the other is not asked again once it resolved.
@@ -163,6 +172,7 @@ impl Daemon {
             state.close();
         }
         stop.cancel();
+        let _ = warning.await;
         // Connections that are kept open must not keep a stopping daemon.
         if tokio::time::timeout(Duration::from_secs(1), serving).await.is_err() {
             tracing::debug!("admin connections were still open");
@@ -206,10 +216,14 @@ fn warn_of_settings(used: &[(String, PluginRef)], plugins: &Plugins) {
     }
 }
 
-async fn warn_of_dangers(queue: &dyn Queue) {
-    // A store that does not answer yet is the loops' business, which wait for it.
-    for danger in queue.check().await.unwrap_or_default() {
-        tracing::warn!("{danger}");
+/// A store that does not answer yet is asked again.
+async fn warn_of_dangers(queue: Arc<dyn Queue>, left_out: LeftOut) {
+    let dangers = async || Ok::<_, queue::Error>([queue.check().await?, left_out.dangers().await?].concat());
+    loop {
+        match dangers().await {
+            Ok(dangers) => return dangers.iter().for_each(|danger| tracing::warn!("{danger}")),
+            Err(_) => tokio::time::sleep(DANGERS_AGAIN).await,
+        }
     }
 }
 
@@ -236,13 +250,7 @@ fn open_queue(config: &config::Queue, turns: Option<Turns>) -> Result<Arc<dyn Qu
             None => Arc::new(embedded),
         });
     }
-    let keys = Keys {
-        events: config.events.clone(),
-        deliveries: config.deliveries.clone(),
-        retry: config.retry.clone(),
-        dead_letters: config.dead_letters.clone(),
-        group: config.group.clone(),
-    };
+    let keys = shards::keys(config);
     let claiming = Claiming {
         dead_after: config.dead_after,
         idle: config.claim_idle,

@@ -13,23 +13,22 @@ use crate::directory::Directory;
 use crate::endpoints::Endpoints;
 use crate::event::BodyForm;
 use crate::gate::Gate;
-use crate::health::{Health, Part};
+use crate::health::Health;
 use crate::plugin::Plugins;
-use crate::queue::{self, Depth, Queue, Shard};
+use crate::queue::{Queue, Shard};
 use crate::scheduler;
 use crate::sender::Post;
 use crate::settler::Settler;
 use crate::telemetry::Telemetry;
 use crate::worker::{self, Worker};
 use heart::Heart;
+use watch::Watch;
 
 mod heart;
+mod watch;
 
 /// How often the queue's depth is looked up for the metrics, and the store asked how it is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// A store that does not answer for so long is in the way.
-const STALL: Duration = Duration::from_secs(2);
 
 /// How long the last outcomes may take to be recorded.
 const LAST_SETTLE: Duration = Duration::from_secs(5);
@@ -163,36 +162,23 @@ async fn settle_and_leave(settling: Vec<JoinHandle<()>>, hearts: Vec<Heart>) {
     }
 }
 
-async fn look(worker: &Worker) -> Result<Depth, queue::Error> {
-    let lost = worker.queue().tidy().await?;
-    if worker.telemetry.lost(lost) {
-        tracing::warn!(
-            lost,
-            "events were trimmed before any host received them: raise the producers' MAXLEN, or add hosts"
-        );
-    }
-    worker.queue().depth().await
-}
-
 /// Keeps the gauges and the store's health up to date.
 async fn observe(worker: Arc<Worker>, dead_letters_warn: u64, stop: CancellationToken) {
     let (mut started, mut graveyard) = (false, Graveyard { warn_beyond: dead_letters_warn, is_crowded: false });
+    let mut watch = Watch::over(Shard::all(&worker.queue));
     worker.telemetry.dead_letters_warn(dead_letters_warn);
     loop {
         let plugins = &worker.plugins;
         worker.telemetry.plugins(&plugins.list(), plugins.loads(), &plugins.shadows());
-        // Asked again later; nothing is lost with the question.
-        let depth = tokio::time::timeout(STALL, look(&worker)).await;
-        match &depth {
-            Ok(depth) => worker.health().note(Part::Store, depth),
-            Err(_) => {
-                let stalled = format!("the queue's store has not answered for {} s", STALL.as_secs());
-                worker.health().note::<(), _>(Part::Store, &Err(stalled));
-            }
-        }
-        if let Ok(Ok(depth)) = depth {
+        if watch.look(worker.health()).await {
+            let depth = watch.depth();
             worker.telemetry.depth(&depth);
             graveyard.look(depth.dead);
+            let lost = watch.lost();
+            if worker.telemetry.lost(lost) {
+                let mend = "raise the producers' MAXLEN, or add hosts";
+                tracing::warn!(lost, "events were trimmed before any host received them: {mend}");
+            }
             if !started {
                 worker.health().started();
                 started = true;

@@ -298,6 +298,19 @@ pub enum Error {
     BadUrl(String),
 }
 
+impl Error {
+    /// The same, said of one of several shards.
+    fn of_shard(self, number: u16) -> Error {
+        let of_shard = |what: String| format!("shard {number}: {what}");
+        match self {
+            Error::Unavailable { store, why } => Error::Unavailable { store: of_shard(store), why },
+            Error::Refused { store, why, places } => Error::Refused { store: of_shard(store), why, places },
+            Error::Corrupt(what) => Error::Corrupt(of_shard(what)),
+            Error::InUse { .. } | Error::BadUrl(_) => self,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -362,6 +362,65 @@ async fn a_shard_that_is_away_holds_up_itself_alone() {
     host.stop().await;
 }
 
+/// One master of three that hangs: what is parked elsewhere is brought back, and counted.
+#[tokio::test]
+async fn a_shard_that_hangs_holds_up_itself_alone() {
+    let cluster = Cluster::with(3, &["--cluster-require-full-coverage", "no"]).await;
+    let receiver = Receiver::start().await;
+    receiver.answers("/", |_| Answer::status(204).after(Duration::from_millis(100)));
+    let mut config = config(&cluster.url(), &keys());
+    config.queue.shards = 4;
+    config.delivery.worker_count = 4;
+    config.delivery.in_flight_per_subscription = 1;
+    let host = TestHost::with(config).await;
+    ready(&host).await;
+    let owners = owners(&cluster).await;
+    let stays = (0..4).find(|shard| owners[usize::from(*shard)] != owners[0]).expect("they are on two masters");
+    let name = (0..).map(|name| format!("s-{name}")).find(|name| shard_of(name, 4) == stays).unwrap();
+    // For longer than this test lasts.
+    let _: String = cluster.nodes[owners[0]].run(&["CLIENT", "PAUSE", "600000", "ALL"]).await;
+    not_ready(&host, &["shard 0: "]).await;
+    let events = (0..40).map(|id| Event::to(&receiver.url("/")).id(id.to_string()).subscription(&name).json().into());
+    host.queue.publish(&events.collect::<Vec<_>>()).await.unwrap();
+    until("some are parked, which is counted", || host.metric("weft_queue_parked") > 0.0).await;
+    receiver.wait_for(40).await;
+    until("none is parked any more", || host.metric("weft_queue_parked") == 0.0).await;
+}
+
+#[tokio::test]
+async fn what_lies_in_shards_that_are_left_out_is_told() {
+    let redis = RedisServer::start().await;
+    let file = |shards: u16| {
+        format!(
+            r#"
+            [queue]
+            url = "{}"
+            events = "{{o2ims}}:events"
+            deliveries = "{{o2ims}}:deliveries"
+            retry = "{{o2ims}}:retry"
+            dead_letters = "{{o2ims}}:dlq"
+            shards = {shards}
+            "#,
+            redis.url()
+        )
+    };
+    let mut weft = WeftProcess::serve(&file(3)).await;
+    eventually("it makes its keys", || async {
+        let there: u64 = redis.run(&["EXISTS", "{o2ims:1}:events", "{o2ims:2}:events"]).await;
+        (there == 2).then_some(())
+    })
+    .await;
+    assert_eq!(weft.terminate().await, Some(0));
+    assert!(!weft.log().contains("lie under"), "{}", weft.log());
+    for (shards, key, mend) in [(2, "{o2ims:2}:events", 3), (1, "{o2ims:2}:events", 3), (2, "{o2ims}:events", 1)] {
+        let _: String = redis.run(&["XADD", key, "*", "event", "{}"]).await;
+        let weft = WeftProcess::serve(&file(shards)).await;
+        let told = format!("deliveries and 0 dead letters lie under {key} and the keys beside it");
+        until("it says so", || weft.log().contains(&told)).await;
+        assert!(weft.log().contains(&format!("let a host with queue.shards = {mend} run")), "{}", weft.log());
+    }
+}
+
 /// The words of the README's line that makes the user, with its keys for a Cluster as well.
 fn user() -> Vec<String> {
     let readme = std::fs::read_to_string(tests::root().join("README.md")).unwrap();

@@ -163,6 +163,12 @@ impl Redis {
         Redis { turns: Some(turns), ..self }
     }
 
+    /// Whether there is anything of such a queue, be it empty.
+    pub async fn is_used(&self) -> Result<bool, Error> {
+        let there: u64 = self.ask(cmd("EXISTS").arg(&self.keys.events).arg(&self.keys.deliveries)).await?;
+        Ok(there > 0)
+    }
+
     async fn take_due_ones(&self, max: NonZeroUsize) -> Result<Due, Error> {
         let mut take = self.invocation(&self.scripts.take_due);
         take.arg(max.get()).arg(millis(self.claiming.idle)).arg(&self.keys.group).arg(&self.host_id);
@@ -375,14 +381,15 @@ impl Queue for Redis {
             self.ask_all(&pipeline).await?;
         let in_line = lines.saturating_sub(first);
         let mut depth = Depth { events, scheduled, dead, parked, in_line, ..Depth::default() };
-        for stream in [&self.keys.events, &self.keys.deliveries] {
+        for (stream, all) in [(&self.keys.events, events), (&self.keys.deliveries, 0)] {
             // A stream that does not exist yet is an error here, and holds nothing.
             let mut groups = cmd("XINFO");
             groups.arg("GROUPS").arg(stream);
             let answer: redis::RedisResult<Value> = groups.query_async(&mut self.commands.clone()).await;
             match answer {
                 Ok(groups) => {
-                    let (waiting, pending) = reply::group_depth(&groups, &self.keys.group);
+                    // Without a group nobody has received any.
+                    let (waiting, pending) = reply::group_depth(&groups, &self.keys.group).unwrap_or((all, 0));
                     depth.waiting += waiting;
                     depth.pending += pending;
                 }

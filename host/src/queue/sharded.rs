@@ -3,12 +3,15 @@
 //! an order is kept within a shard only.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 
 use super::{Ahead, DeadPage, Depth, Due, Error, Filter, Queue, Start};
 use crate::entry::{DeadLetter, Entry, EntryId, Handle, Record, Settlement};
@@ -24,6 +27,11 @@ pub fn shard_of(name: &str, shards: u16) -> u16 {
     crc16(name.as_bytes()) % shards.max(1)
 }
 
+/// How long a shard may take to answer what all of them are asked, before the others go on without it.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// It is not asked again for so long: the others would wait for it each time.
+const REST: Duration = Duration::from_secs(5);
+
 /// Several queues as one.
 pub struct Sharded {
     shards: Vec<Arc<Tagged>>,
@@ -34,7 +42,8 @@ impl Sharded {
     /// One queue over these, in this order; at least one, and no more than `u16::MAX`.
     #[must_use]
     pub fn over(queues: Vec<Arc<dyn Queue>>, spread: Spread) -> Sharded {
-        let shards = (0..=u16::MAX).zip(queues).map(|(number, queue)| Arc::new(Tagged { queue, number })).collect();
+        let tagged = |(number, queue)| Arc::new(Tagged { queue, number, late: Mutex::default() });
+        let shards = (0..=u16::MAX).zip(queues).map(tagged).collect();
         Sharded { shards, spread }
     }
 
@@ -45,6 +54,21 @@ impl Sharded {
 
     fn count(&self) -> u16 {
         u16::try_from(self.shards.len()).unwrap_or(u16::MAX)
+    }
+
+    /// Asks all shards at once; their answers in their order.
+    async fn all<T, F>(&self, question: impl Fn(Arc<Tagged>) -> F) -> Vec<Result<T, Error>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let mut asked = JoinSet::new();
+        for shard in &self.shards {
+            let (shard, question) = (Arc::clone(shard), question(Arc::clone(shard)));
+            asked.spawn(async move { (shard.number, shard.patiently(question).await) });
+        }
+        let answers: BTreeMap<u16, _> = asked.join_all().await.into_iter().collect();
+        answers.into_values().collect()
     }
 }
 
@@ -104,7 +128,7 @@ impl Queue for Sharded {
             if left.iter().all(|(_, max)| *max == 0) {
                 break;
             }
-            if let Some(got) = answers.of(shard.unpark(&left).await) {
+            if let Some(got) = answers.of(shard.patiently(shard.unpark(&left)).await) {
                 counts.iter_mut().zip(got).for_each(|(count, got)| *count += got);
             }
         }
@@ -137,8 +161,13 @@ impl Queue for Sharded {
     async fn parked(&self, after: Option<&str>, max: NonZeroUsize) -> Result<Vec<Arc<str>>, Error> {
         let mut all = BTreeSet::new();
         let mut answers = Answers::default();
-        for shard in &self.shards {
-            all.extend(answers.of(shard.parked(after, max).await).into_iter().flatten());
+        let after: Option<Arc<str>> = after.map(Arc::from);
+        let parked = |shard: Arc<Tagged>| {
+            let after = after.clone();
+            async move { shard.parked(after.as_deref(), max).await }
+        };
+        for answer in self.all(parked).await {
+            all.extend(answers.of(answer).into_iter().flatten());
         }
         answers.with(all.into_iter().take(max.get()).collect())
     }
@@ -173,11 +202,7 @@ impl Queue for Sharded {
     }
 
     async fn tidy(&self) -> Result<u64, Error> {
-        let mut lost = 0;
-        for shard in &self.shards {
-            lost += shard.tidy().await?;
-        }
-        Ok(lost)
+        self.all(|shard| async move { shard.tidy().await }).await.into_iter().sum()
     }
 
     /// Atomic in each shard. All are tried, so that one that is away keeps nothing of the others'.
@@ -206,8 +231,12 @@ impl Queue for Sharded {
         let mut letters = Vec::new();
         // Each shard was looked through to somewhere; what is beyond that may have others in between.
         let mut through: Vec<EntryId> = Vec::new();
-        for shard in &self.shards {
-            let page = shard.dead_letters(filter, start, max).await?;
+        let dead_letters = |shard: Arc<Tagged>| {
+            let filter = filter.clone();
+            async move { shard.dead_letters(&filter, start, max).await }
+        };
+        for page in self.all(dead_letters).await {
+            let page = page?;
             letters.extend(page.letters);
             through.extend(page.next);
         }
@@ -254,17 +283,14 @@ impl Queue for Sharded {
     }
 
     async fn depth(&self) -> Result<Depth, Error> {
-        let mut all = Depth::default();
-        for shard in &self.shards {
-            all = all.and(shard.depth().await?);
-        }
-        Ok(all)
+        let depths = self.all(|shard| async move { shard.depth().await }).await;
+        depths.into_iter().try_fold(Depth::default(), |all, depth| Ok(all.and(depth?)))
     }
 
     async fn check(&self) -> Result<Vec<String>, Error> {
         let mut dangers = BTreeSet::new();
-        for shard in &self.shards {
-            dangers.extend(shard.check().await?);
+        for of_shard in self.all(|shard| async move { shard.check().await }).await {
+            dangers.extend(of_shard?);
         }
         Ok(dangers.into_iter().collect())
     }
@@ -315,9 +341,30 @@ impl Answers {
 struct Tagged {
     queue: Arc<dyn Queue>,
     number: u16,
+    /// When it was last asked in vain.
+    late: Mutex<Option<Instant>>,
 }
 
 impl Tagged {
+    /// Its answer, or that it has none in time. What it was asked may be done nevertheless, later.
+    async fn patiently<T>(&self, question: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        const UNPOISONED: &str = "no holder of this lock can panic";
+        let late = *self.late.lock().expect(UNPOISONED);
+        if late.is_none_or(|late| late.elapsed() >= REST) {
+            let answer = timeout(PATIENCE, question).await;
+            *self.late.lock().expect(UNPOISONED) = answer.is_err().then(Instant::now);
+            if let Ok(answer) = answer {
+                return answer;
+            }
+        }
+        let store = format!("shard {}", self.number);
+        Err(Error::Unavailable { store, why: format!("it does not answer within {} s", PATIENCE.as_secs()) })
+    }
+
+    fn named<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
+        answer.map_err(|error| error.of_shard(self.number))
+    }
+
     fn ours(&self, id: EntryId) -> EntryId {
         EntryId { shard: Some(self.number), ..id }
     }
@@ -338,28 +385,28 @@ fn its(id: EntryId) -> EntryId {
 #[async_trait]
 impl Queue for Tagged {
     async fn publish(&self, events: &[Bytes]) -> Result<Vec<EntryId>, Error> {
-        Ok(self.queue.publish(events).await?.into_iter().map(|id| self.ours(id)).collect())
+        Ok(self.named(self.queue.publish(events).await)?.into_iter().map(|id| self.ours(id)).collect())
     }
 
     async fn receive(&self, worker: usize, max: NonZeroUsize, wait: Duration) -> Result<Vec<Entry>, Error> {
-        Ok(self.our_entries(self.queue.receive(worker, max, wait).await?))
+        Ok(self.our_entries(self.named(self.queue.receive(worker, max, wait).await)?))
     }
 
     async fn take_due(&self, max: NonZeroUsize) -> Result<Due, Error> {
-        let due = self.queue.take_due(max).await?;
+        let due = self.named(self.queue.take_due(max).await)?;
         Ok(Due { entries: self.our_entries(due.entries), ..due })
     }
 
     async fn claim(&self, max: NonZeroUsize) -> Result<Vec<Entry>, Error> {
-        Ok(self.our_entries(self.queue.claim(max).await?))
+        Ok(self.our_entries(self.named(self.queue.claim(max).await)?))
     }
 
     async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<usize>, Error> {
-        self.queue.unpark(wanted).await
+        self.named(self.queue.unpark(wanted).await)
     }
 
     async fn look_ahead(&self, beyond: usize, max: NonZeroUsize) -> Result<Option<Ahead>, Error> {
-        let ahead = self.queue.look_ahead(beyond, max).await?;
+        let ahead = self.named(self.queue.look_ahead(beyond, max).await)?;
         let tagged = |ahead: Ahead| {
             let (entries, received) = (self.our_entries(ahead.entries), self.ours(ahead.received));
             Ahead { entries, received, ..ahead }
@@ -369,28 +416,28 @@ impl Queue for Tagged {
 
     async fn move_ahead(&self, entries: &[(Handle, Bytes)]) -> Result<usize, Error> {
         let plain = |(handle, stored): &(Handle, Bytes)| (Handle { id: its(handle.id), ..*handle }, stored.clone());
-        self.queue.move_ahead(&entries.iter().map(plain).collect::<Vec<_>>()).await
+        self.named(self.queue.move_ahead(&entries.iter().map(plain).collect::<Vec<_>>()).await)
     }
 
     async fn parked(&self, after: Option<&str>, max: NonZeroUsize) -> Result<Vec<Arc<str>>, Error> {
-        self.queue.parked(after, max).await
+        self.named(self.queue.parked(after, max).await)
     }
 
     async fn beat(&self) -> Result<(), Error> {
-        self.queue.beat().await
+        self.named(self.queue.beat().await)
     }
 
     async fn give_back(&self, handles: &[Handle]) -> Result<(), Error> {
         let plain = |handle: &Handle| Handle { id: its(handle.id), ..*handle };
-        self.queue.give_back(&handles.iter().map(plain).collect::<Vec<_>>()).await
+        self.named(self.queue.give_back(&handles.iter().map(plain).collect::<Vec<_>>()).await)
     }
 
     async fn leave(&self) -> Result<(), Error> {
-        self.queue.leave().await
+        self.named(self.queue.leave().await)
     }
 
     async fn tidy(&self) -> Result<u64, Error> {
-        self.queue.tidy().await
+        self.named(self.queue.tidy().await)
     }
 
     async fn settle(&self, batch: &[Settlement]) -> Result<(), Error> {
@@ -402,7 +449,7 @@ impl Queue for Tagged {
             }
             line
         };
-        self.queue.settle(&batch.iter().map(plain).collect::<Vec<_>>()).await
+        self.named(self.queue.settle(&batch.iter().map(plain).collect::<Vec<_>>()).await)
     }
 
     async fn dead_letters(&self, filter: &Filter, start: Start, max: NonZeroUsize) -> Result<DeadPage, Error> {
@@ -414,30 +461,30 @@ impl Queue for Tagged {
             Start::Before(id) => Start::Before(its(id)),
             Start::After(id) => Start::After(its(id)),
         };
-        let page = self.queue.dead_letters(filter, start, max).await?;
+        let page = self.named(self.queue.dead_letters(filter, start, max).await)?;
         let letters = page.letters.into_iter().map(|(id, letter)| (self.ours(id), letter)).collect();
         Ok(DeadPage { letters, next: page.next.map(|id| self.ours(id)) })
     }
 
     async fn dead_letter(&self, id: EntryId) -> Result<Option<DeadLetter>, Error> {
-        self.queue.dead_letter(its(id)).await
+        self.named(self.queue.dead_letter(its(id)).await)
     }
 
     async fn replay(&self, ids: &[EntryId]) -> Result<Vec<Option<EntryId>>, Error> {
         let ids: Vec<EntryId> = ids.iter().copied().map(its).collect();
-        Ok(self.queue.replay(&ids).await?.into_iter().map(|id| id.map(|id| self.ours(id))).collect())
+        Ok(self.named(self.queue.replay(&ids).await)?.into_iter().map(|id| id.map(|id| self.ours(id))).collect())
     }
 
     async fn purge(&self, ids: &[EntryId]) -> Result<usize, Error> {
-        self.queue.purge(&ids.iter().copied().map(its).collect::<Vec<_>>()).await
+        self.named(self.queue.purge(&ids.iter().copied().map(its).collect::<Vec<_>>()).await)
     }
 
     async fn depth(&self) -> Result<Depth, Error> {
-        self.queue.depth().await
+        self.named(self.queue.depth().await)
     }
 
     async fn check(&self) -> Result<Vec<String>, Error> {
-        self.queue.check().await
+        self.named(self.queue.check().await)
     }
 }
 

@@ -126,8 +126,9 @@ pub(super) fn settled(value: Value) -> Result<(u64, Vec<(i64, String)>), Error> 
     Ok((not_ours, refused))
 }
 
-/// How much a group has waiting and pending, from `XINFO GROUPS`. Redis before 7 does not tell the first.
-pub(super) fn group_depth(groups: &Value, name: &str) -> (u64, u64) {
+/// How much a group has waiting and pending, from `XINFO GROUPS`; `None` if there is no such group. Redis before 7 does not tell the
+/// first.
+pub(super) fn group_depth(groups: &Value, name: &str) -> Option<(u64, u64)> {
     let number = |group: &Value, field: &str| match map_value(group, field) {
         Some(Value::Int(count)) => u64::try_from(*count).unwrap_or_default(),
         _ => 0,
@@ -136,7 +137,7 @@ pub(super) fn group_depth(groups: &Value, name: &str) -> (u64, u64) {
     let ours = groups
         .iter()
         .find(|group| matches!(map_value(group, "name"), Some(Value::BulkString(found)) if found == name.as_bytes()));
-    ours.map_or((0, 0), |group| (number(group, "lag"), number(group, "pending")))
+    ours.map(|group| (number(group, "lag"), number(group, "pending")))
 }
 
 fn map_value<'a>(map: &'a Value, field: &str) -> Option<&'a Value> {
