@@ -15,6 +15,7 @@ mod examples;
 mod first_party;
 mod flow;
 mod hostile;
+mod hosts;
 mod janitor;
 mod languages;
 mod letters;
