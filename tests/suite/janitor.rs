@@ -1,9 +1,10 @@
 //! What is done is trimmed, what somebody needs is not, and what others trimmed too early is counted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tests::{Answer, Event, Receiver, RedisServer, TestHost, eventually, host, until};
 use weft::entry::{Record, Settlement};
 use weft::queue::Queue;
@@ -136,4 +137,19 @@ async fn what_a_producer_trims_too_early_is_counted() {
     until("all hosts say the same", || lost(&other) == lost(&host)).await;
     host.stop().await;
     other.stop().await;
+}
+
+/// As of every group in Redis before 7.
+#[tokio::test]
+async fn what_waits_is_counted_where_redis_does_not_know() {
+    let redis = RedisServer::start().await;
+    let queue = Redis::new(&redis.url(), Keys::default(), Claiming::default()).unwrap();
+    queue.beat().await.unwrap();
+    let ids = queue.publish(&[const { Bytes::from_static(b"{}") }; 4]).await.unwrap();
+    assert_eq!(queue.receive(0, NonZeroUsize::MIN, Duration::from_secs(5)).await.unwrap().len(), 1);
+    let _: u64 = redis.run(&["XDEL", "o2ims:events", &ids[2].to_string()]).await;
+    let groups: Vec<HashMap<String, redis::Value>> = redis.run(&["XINFO", "GROUPS", "o2ims:events"]).await;
+    assert!(groups[0].get("lag").is_none_or(|lag| *lag == redis::Value::Nil), "{groups:?}");
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.waiting, depth.pending), (2, 1));
 }

@@ -388,8 +388,11 @@ impl Queue for Redis {
             let answer: redis::RedisResult<Value> = groups.query_async(&mut self.commands.clone()).await;
             match answer {
                 Ok(groups) => {
-                    // Without a group nobody has received any.
-                    let (waiting, pending) = reply::group_depth(&groups, &self.keys.group).unwrap_or((all, 0));
+                    let (waiting, pending) = match reply::group(&groups, &self.keys.group) {
+                        Some(group) => (self.waiting(stream, &group).await?, group.pending),
+                        // Nobody has received any.
+                        None => (all, 0),
+                    };
                     depth.waiting += waiting;
                     depth.pending += pending;
                 }

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use super::{Error, Redis, millis};
+use super::reply::Group;
+use super::{Error, Redis, millis, reply};
+use crate::entry::Stream;
 
 /// What entries are kept for although every group has acknowledged them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +110,13 @@ return created
 
 /// Entries that one step trims at most, because Redis does nothing else meanwhile.
 const TRIMMED_MAX: usize = 100_000;
+/// Entries that are counted one by one at most, for the same reason.
+const COUNTED_MAX: usize = 1000;
+
+/// ARGV: a stream, an id, how many at most. Answers how many there are after it.
+pub(super) const COUNT_AFTER: &str = "
+return #redis.call('XRANGE', KEYS[tonumber(ARGV[1])], '(' .. ARGV[2], '+', 'COUNT', ARGV[3])
+";
 
 impl Redis {
     pub(super) async fn tidy_up(&self) -> Result<u64, Error> {
@@ -116,6 +125,17 @@ impl Redis {
         tidy.arg(self.retention.events.map(|keep| millis(keep).to_string()).unwrap_or_default());
         tidy.arg(millis(self.retention.deliveries)).arg(TRIMMED_MAX);
         self.run(&tidy).await
+    }
+
+    /// How many entries of a stream nobody has received; where Redis does not know, at most so many as it is made to count.
+    pub(super) async fn waiting(&self, stream: &str, group: &Group) -> Result<u64, Error> {
+        if let Some(waiting) = group.waiting {
+            return Ok(waiting);
+        }
+        let number = if stream == self.keys.events { Stream::Events } else { Stream::Deliveries };
+        let mut count = self.invocation(&self.scripts.count_after);
+        count.arg(reply::stream_number(number)).arg(&group.last).arg(COUNTED_MAX);
+        self.run(&count).await
     }
 
     /// Creates the group on both streams where it is missing.

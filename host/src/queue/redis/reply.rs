@@ -126,18 +126,30 @@ pub(super) fn settled(value: Value) -> Result<(u64, Vec<(i64, String)>), Error> 
     Ok((not_ours, refused))
 }
 
-/// How much a group has waiting and pending, from `XINFO GROUPS`; `None` if there is no such group. Redis before 7 does not tell the
-/// first.
-pub(super) fn group_depth(groups: &Value, name: &str) -> Option<(u64, u64)> {
+/// What `XINFO GROUPS` tells of a group.
+pub(super) struct Group {
+    /// How many nobody has received; unknown to Redis before 7, and when somebody deleted entries.
+    pub(super) waiting: Option<u64>,
+    pub(super) pending: u64,
+    /// The id of the one that was received last.
+    pub(super) last: String,
+}
+
+/// The group of this name; `None` if there is no such group.
+pub(super) fn group(groups: &Value, name: &str) -> Option<Group> {
     let number = |group: &Value, field: &str| match map_value(group, field) {
-        Some(Value::Int(count)) => u64::try_from(*count).unwrap_or_default(),
-        _ => 0,
+        Some(Value::Int(count)) => u64::try_from(*count).ok(),
+        _ => None,
     };
     let groups = groups.as_sequence().unwrap_or_default();
     let ours = groups
         .iter()
-        .find(|group| matches!(map_value(group, "name"), Some(Value::BulkString(found)) if found == name.as_bytes()));
-    ours.map(|group| (number(group, "lag"), number(group, "pending")))
+        .find(|group| matches!(map_value(group, "name"), Some(Value::BulkString(found)) if found == name.as_bytes()))?;
+    let last = match map_value(ours, "last-delivered-id") {
+        Some(Value::BulkString(id)) => String::from_utf8_lossy(id).into_owned(),
+        _ => "0".to_owned(),
+    };
+    Some(Group { waiting: number(ours, "lag"), pending: number(ours, "pending").unwrap_or_default(), last })
 }
 
 fn map_value<'a>(map: &'a Value, field: &str) -> Option<&'a Value> {
