@@ -150,7 +150,7 @@ pub struct Ahead {
 }
 
 /// Which dead letters are meant; what is `None` matches all.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Filter {
     /// Of this subscription.
     pub subscription_id: Option<String>,

@@ -17,7 +17,7 @@ pub struct Rate {
 
 /// The text is no rate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a rate")]
+#[error("not a rate; rates look like 50/s, 90/min or 1000/h")]
 pub struct BadRate;
 
 const UNITS: [(&str, u64); 3] = [("s", 1), ("min", 60), ("h", 3600)];

@@ -1,6 +1,9 @@
 //! `/v1/dead-letters`: list, show, replay, purge; one by one here, many at once in [`many`].
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::num::NonZeroUsize;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -20,42 +23,37 @@ pub mod moment;
 const PAGE: usize = 100;
 const PAGE_MAX: usize = 1000;
 
-/// Which dead letters to list.
+/// The parameters of a question: each is taken by what it is for, and none may be left.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Ask {
-    subscription: Option<String>,
-    reason: Option<String>,
-    since: Option<String>,
-    until: Option<String>,
-    before: Option<String>,
-    limit: Option<usize>,
-}
+#[serde(transparent)]
+pub struct Words(BTreeMap<String, String>);
 
-/// What of an ask makes a filter, as it came.
-#[derive(Debug, Default)]
-struct Wanted<'a> {
-    subscription: Option<&'a str>,
-    reason: Option<&'a str>,
-    since: Option<&'a str>,
-    until: Option<&'a str>,
-}
+impl Words {
+    fn take<T>(&mut self, name: &str) -> Result<Option<T>, Refusal>
+    where
+        T: FromStr<Err: fmt::Display>,
+    {
+        let wrong = |text: &str, error: T::Err| Refusal::bad_request(format!("{name}={text}: {error}"));
+        self.0.remove(name).map(|text| text.parse().map_err(|error| wrong(&text, error))).transpose()
+    }
 
-impl Wanted<'_> {
-    fn filter(&self) -> Result<Filter, Refusal> {
+    /// Which dead letters are meant.
+    fn take_filter(&mut self) -> Result<Filter, Refusal> {
         let now = SystemTime::now();
-        let time = |name: &str, text: Option<&str>| {
-            let read = text.map(|text| {
-                moment::parse(text, now).map_err(|error| Refusal::bad_request(format!("{name}={text}: {error}")))
-            });
-            read.transpose()
+        let mut time = |name: &str| {
+            let text: Option<String> = self.take(name)?;
+            let wrong = |text: &str, error| Refusal::bad_request(format!("{name}={text}: {error}"));
+            text.map(|text| moment::parse(&text, now).map_err(|error| wrong(&text, error))).transpose()
         };
-        Ok(Filter {
-            subscription_id: self.subscription.map(str::to_owned),
-            reason: parse("reason", self.reason)?,
-            since: time("since", self.since)?,
-            until: time("until", self.until)?,
-        })
+        let (since, until) = (time("since")?, time("until")?);
+        Ok(Filter { subscription_id: self.take("subscription")?, reason: self.take("reason")?, since, until })
+    }
+
+    fn end(self) -> Result<(), Refusal> {
+        match self.0.into_keys().next() {
+            Some(name) => Err(Refusal::bad_request(format!("{name}: there is no such parameter here"))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -124,16 +122,13 @@ pub struct Replayed {
 }
 
 /// Lists.
-pub async fn list(State(admin): State<Arc<Admin>>, Query(ask): Query<Ask>) -> Result<Json<Page>, Refusal> {
-    let wanted = Wanted {
-        subscription: ask.subscription.as_deref(),
-        reason: ask.reason.as_deref(),
-        since: ask.since.as_deref(),
-        until: ask.until.as_deref(),
-    };
-    let start = parse("before", ask.before.as_deref())?.map_or(Start::Newest, Start::Before);
-    let limit = NonZeroUsize::new(ask.limit.unwrap_or(PAGE).min(PAGE_MAX)).unwrap_or(NonZeroUsize::MIN);
-    let page = admin.queue.dead_letters(&wanted.filter()?, start, limit).await?;
+pub async fn list(State(admin): State<Arc<Admin>>, Query(mut words): Query<Words>) -> Result<Json<Page>, Refusal> {
+    let filter = words.take_filter()?;
+    let start = words.take("before")?.map_or(Start::Newest, Start::Before);
+    let limit = words.take("limit")?.unwrap_or(PAGE).min(PAGE_MAX);
+    words.end()?;
+    let limit = NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN);
+    let page = admin.queue.dead_letters(&filter, start, limit).await?;
     let dead_letters = page.letters.iter().map(|(id, letter)| Letter::of(*id, letter)).collect();
     Ok(Json(Page { dead_letters, next: page.next.map(|id| id.to_string()) }))
 }
@@ -186,14 +181,6 @@ impl Died {
         let text = |time: Option<SystemTime>| time.map(|time| humantime::format_rfc3339_seconds(time).to_string());
         Died { reason: death.reason.name().to_owned(), died: text(death.died), replayed: text(death.replayed) }
     }
-}
-
-fn parse<T>(name: &str, text: Option<&str>) -> Result<Option<T>, Refusal>
-where
-    T: std::str::FromStr<Err: std::fmt::Display>,
-{
-    let parsed = text.map(|text| text.parse().map_err(|error| Refusal::bad_request(format!("{name}={text}: {error}"))));
-    parsed.transpose()
 }
 
 fn entry_id(text: &str) -> Result<EntryId, Refusal> {

@@ -12,7 +12,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Wanted, parse};
+use super::Words;
 use crate::admin::lines::{self, Lines};
 use crate::admin::{Admin, Refusal};
 use crate::entry::EntryId;
@@ -25,22 +25,29 @@ const FOUND_MAX: NonZeroUsize = NonZeroUsize::new(64).expect("it is more than no
 const BEAT: Duration = Duration::from_secs(10);
 
 /// Which dead letters, and how.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Ask {
-    subscription: Option<String>,
-    reason: Option<String>,
-    since: Option<String>,
-    until: Option<String>,
+struct Ask {
+    filter: Filter,
     /// None that is newer than this one.
-    last: Option<String>,
+    last: Option<EntryId>,
     /// At most so many in a time: `50/s`.
-    rate: Option<String>,
-    #[serde(default)]
+    rate: Option<Rate>,
     dry_run: bool,
     /// Needed to purge without a filter.
-    #[serde(default)]
     all: bool,
+}
+
+impl Ask {
+    fn of(mut words: Words) -> Result<Ask, Refusal> {
+        let ask = Ask {
+            filter: words.take_filter()?,
+            last: words.take("last")?,
+            rate: words.take("rate")?,
+            dry_run: words.take("dry_run")?.unwrap_or_default(),
+            all: words.take("all")?.unwrap_or_default(),
+        };
+        words.end()?;
+        Ok(ask)
+    }
 }
 
 /// A line of the answer: of one dead letter, or the last one, which has the total. An answer without a last line was cut
@@ -65,45 +72,32 @@ pub struct Line {
 }
 
 /// Replays all that match.
-pub async fn replay(State(admin): State<Arc<Admin>>, Query(ask): Query<Ask>) -> Result<Response, Refusal> {
-    begin(admin, &ask, Deed::Replay).await
+pub async fn replay(State(admin): State<Arc<Admin>>, Query(words): Query<Words>) -> Result<Response, Refusal> {
+    begin(admin, Ask::of(words)?, Deed::Replay).await
 }
 
 /// Deletes all that match, for good.
-pub async fn purge(State(admin): State<Arc<Admin>>, Query(ask): Query<Ask>) -> Result<Response, Refusal> {
-    let is_filtered = ask.subscription.is_some() || ask.reason.is_some() || ask.since.is_some() || ask.until.is_some();
-    if !is_filtered && !ask.all && !ask.dry_run {
+pub async fn purge(State(admin): State<Arc<Admin>>, Query(words): Query<Words>) -> Result<Response, Refusal> {
+    let ask = Ask::of(words)?;
+    if ask.filter == Filter::default() && !ask.all && !ask.dry_run {
         return Err(Refusal::bad_request("this would delete all dead letters: give a filter, or all=true"));
     }
-    begin(admin, &ask, Deed::Purge).await
+    begin(admin, ask, Deed::Purge).await
 }
 
-async fn begin(admin: Arc<Admin>, ask: &Ask, deed: Deed) -> Result<Response, Refusal> {
-    let wanted = Wanted {
-        subscription: ask.subscription.as_deref(),
-        reason: ask.reason.as_deref(),
-        since: ask.since.as_deref(),
-        until: ask.until.as_deref(),
-    };
-    let filter = wanted.filter()?;
-    let rate: Option<Rate> = ask
-        .rate
-        .as_deref()
-        .map(str::parse)
-        .transpose()
-        .map_err(|_| Refusal::bad_request("rate: rates look like \"50/s\", \"90/min\" or \"1000/h\""))?;
+async fn begin(admin: Arc<Admin>, ask: Ask, deed: Deed) -> Result<Response, Refusal> {
     // What dies again meanwhile is newer, and left alone.
     let newest = admin.queue.dead_letters(&Filter::default(), Start::Newest, NonZeroUsize::MIN).await?.letters;
     let newest = newest.first().map_or(EntryId::MIN, |(id, _)| *id);
-    let last = parse("last", ask.last.as_deref())?.map_or(newest, |last: EntryId| last.min(newest));
+    let last = ask.last.map_or(newest, |last| last.min(newest));
     Ok(lines::answer(Work {
         admin,
-        filter,
+        filter: ask.filter,
         deed: if ask.dry_run { Deed::Nothing } else { deed },
         last,
         next: Some(Start::Oldest),
         found: VecDeque::new(),
-        rate,
+        rate: ask.rate,
         pace: Pace::default(),
         total: 0,
         has_ended: false,
