@@ -93,6 +93,8 @@ pub struct Queue {
     pub look_ahead: usize,
     /// More dead letters than this are worth a warning; 0 for never.
     pub dead_letters_warn: u64,
+    /// A store that does not answer for so long is in the way of being ready.
+    pub stall_after: Duration,
 }
 
 /// How deliveries are made: the six settings of the Go workers by their names, and ours.
@@ -116,6 +118,8 @@ pub struct Delivery {
     pub in_flight_per_subscription: usize,
     /// How long a stopping host lets attempts finish.
     pub drain_timeout: Duration,
+    /// How long it then lets their last outcomes be recorded.
+    pub settle_timeout: Duration,
     /// The largest event and the largest body that plugins may make.
     pub body_bytes_max: usize,
     /// What of an event is sent.
@@ -235,6 +239,7 @@ impl Default for Queue {
             deliveries_retention: Duration::from_secs(60 * 60),
             look_ahead: 1000,
             dead_letters_warn: 10_000,
+            stall_after: Duration::from_secs(2),
         }
     }
 }
@@ -259,6 +264,7 @@ impl Default for Delivery {
             in_flight: 64,
             in_flight_per_subscription: 32,
             drain_timeout: Duration::from_secs(30),
+            settle_timeout: Duration::from_secs(5),
             body_bytes_max: 1024 * 1024,
             body: BodyForm::default(),
             response_bytes_max: 16 * 1024,

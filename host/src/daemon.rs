@@ -106,6 +106,8 @@ impl Daemon {
             in_flight: delivery.in_flight,
             look_ahead: config.queue.look_ahead,
             drain_timeout: delivery.drain_timeout,
+            settle_timeout: delivery.settle_timeout,
+            stall_after: config.queue.stall_after,
             claim_every: (config.queue.claim_idle / 4).clamp(Duration::from_millis(100), Duration::from_secs(1)),
             beat_every: config.queue.heartbeat,
             body: delivery.body,

@@ -30,9 +30,6 @@ mod watch;
 /// How often the queue's depth is looked up for the metrics, and the store asked how it is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long the last outcomes may take to be recorded.
-const LAST_SETTLE: Duration = Duration::from_secs(5);
-
 /// The parts of a host, made by [`crate::daemon`] from a configuration.
 pub(crate) struct Parts {
     pub(crate) queue: Arc<dyn Queue>,
@@ -54,6 +51,10 @@ pub(crate) struct Limits {
     /// Looks ahead where more than so many wait; never if zero.
     pub(crate) look_ahead: usize,
     pub(crate) drain_timeout: Duration,
+    /// For the last outcomes to be recorded.
+    pub(crate) settle_timeout: Duration,
+    /// A store that does not answer for so long is in the way.
+    pub(crate) stall_after: Duration,
     /// Between two looks for what dead hosts left pending.
     pub(crate) claim_every: Duration,
     /// Between two times that this host says that it lives.
@@ -116,7 +117,7 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
     }
     let feeding = scheduler::feed(Arc::clone(&worker), stop.clone());
     loops.spawn(abandon().run_until_cancelled_owned(feeding));
-    let observing = observe(Arc::clone(&worker), limits.dead_letters_warn, stop.clone());
+    let observing = observe(Arc::clone(&worker), limits, stop.clone());
     loops.spawn(abandon().run_until_cancelled_owned(observing));
     let settling: Vec<_> = settlers.into_iter().map(|settler| tokio::spawn(settler.run())).collect();
     let hearts: Vec<_> = shards.iter().map(|shard| Heart::start(shard, &health, limits.beat_every)).collect();
@@ -141,21 +142,21 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
     }
     // The last inbox goes with the worker, and with it the settler's reason to wait.
     drop(worker);
-    settle_and_leave(settling, hearts).await;
+    settle_and_leave(settling, hearts, limits.settle_timeout).await;
 }
 
 /// Has the last outcomes recorded, and leaves the queue.
-async fn settle_and_leave(settling: Vec<JoinHandle<()>>, hearts: Vec<Heart>) {
+async fn settle_and_leave(settling: Vec<JoinHandle<()>>, hearts: Vec<Heart>, limit: Duration) {
     let settled = async {
         for settling in settling {
             let _ = settling.await;
         }
     };
-    if tokio::time::timeout(LAST_SETTLE, settled).await.is_err() {
+    if tokio::time::timeout(limit, settled).await.is_err() {
         tracing::warn!("the queue did not take the last outcomes; those deliveries come again");
         hearts.into_iter().for_each(Heart::stop);
     } else {
-        let leaving: Vec<_> = hearts.into_iter().map(|heart| tokio::spawn(heart.leave(LAST_SETTLE))).collect();
+        let leaving: Vec<_> = hearts.into_iter().map(|heart| tokio::spawn(heart.leave(limit))).collect();
         for leaving in leaving {
             let _ = leaving.await;
         }
@@ -163,10 +164,10 @@ async fn settle_and_leave(settling: Vec<JoinHandle<()>>, hearts: Vec<Heart>) {
 }
 
 /// Keeps the gauges and the store's health up to date.
-async fn observe(worker: Arc<Worker>, dead_letters_warn: u64, stop: CancellationToken) {
-    let (mut started, mut graveyard) = (false, Graveyard { warn_beyond: dead_letters_warn, is_crowded: false });
-    let mut watch = Watch::over(Shard::all(&worker.queue));
-    worker.telemetry.dead_letters_warn(dead_letters_warn);
+async fn observe(worker: Arc<Worker>, limits: Limits, stop: CancellationToken) {
+    let (mut started, mut graveyard) = (false, Graveyard { warn_beyond: limits.dead_letters_warn, is_crowded: false });
+    let mut watch = Watch::over(Shard::all(&worker.queue), limits.stall_after);
+    worker.telemetry.dead_letters_warn(limits.dead_letters_warn);
     loop {
         let plugins = &worker.plugins;
         worker.telemetry.plugins(&plugins.list(), plugins.loads(), &plugins.shadows());

@@ -98,6 +98,7 @@ impl Queue {
         set(&mut self.deliveries_retention, reader.duration("deliveries_retention"));
         set(&mut self.look_ahead, reader.count("look_ahead", 0..=1_000_000_000));
         set(&mut self.dead_letters_warn, reader.count("dead_letters_warn", 0..=1_000_000_000_000));
+        set(&mut self.stall_after, reader.duration("stall_after"));
         reader.finish();
     }
 }
@@ -113,6 +114,7 @@ impl Delivery {
         set(&mut self.in_flight, reader.count("in_flight", 1..=65_536));
         set(&mut self.in_flight_per_subscription, reader.count("in_flight_per_subscription", 1..=65_536));
         set(&mut self.drain_timeout, reader.duration("drain_timeout"));
+        set(&mut self.settle_timeout, reader.duration("settle_timeout"));
         set(&mut self.body_bytes_max, bytes(reader.size("body_bytes_max", 64 * MEBIBYTE)));
         set(
             &mut self.body,

@@ -8,13 +8,12 @@ use tokio::task::JoinSet;
 use crate::health::{Health, Part};
 use crate::queue::{self, Depth, Shard};
 
-/// A store that does not answer for so long is in the way.
-const STALL: Duration = Duration::from_secs(2);
-
 /// The shards, and what each said last.
 pub(super) struct Watch {
     shards: Vec<Shard>,
     last: Vec<Seen>,
+    /// A store that does not answer for so long is in the way.
+    stall_after: Duration,
 }
 
 /// What was seen of a shard: how many events were lost so far, and how much waits where.
@@ -25,17 +24,17 @@ struct Seen {
 }
 
 impl Watch {
-    pub(super) fn over(shards: Vec<Shard>) -> Watch {
+    pub(super) fn over(shards: Vec<Shard>, stall_after: Duration) -> Watch {
         let last = vec![Seen::default(); shards.len()];
-        Watch { shards, last }
+        Watch { shards, last, stall_after }
     }
 
     /// Looks at all of them; whether any answered. Of one that did not, what it said last still counts.
     pub(super) async fn look(&mut self, health: &Health) -> bool {
-        let mut looks = JoinSet::new();
+        let (mut looks, stall_after) = (JoinSet::new(), self.stall_after);
         for shard in self.shards.iter().cloned() {
             // Asked again later; nothing is lost with the question.
-            looks.spawn(async move { (shard.number, tokio::time::timeout(STALL, look(&shard)).await) });
+            looks.spawn(async move { (shard.number, tokio::time::timeout(stall_after, look(&shard)).await) });
         }
         let mut is_any_there = false;
         for (number, seen) in looks.join_all().await {
@@ -43,7 +42,8 @@ impl Watch {
                 Ok(seen) => health.note_of(Part::Store, number, seen),
                 Err(_) => {
                     let shard = if self.shards.len() > 1 { format!("shard {number}: ") } else { String::new() };
-                    let stalled = format!("{shard}the queue's store has not answered for {} s", STALL.as_secs());
+                    let long = humantime::format_duration(stall_after);
+                    let stalled = format!("{shard}the queue's store has not answered for {long}");
                     health.note_of::<(), _>(Part::Store, number, &Err(stalled));
                 }
             }
