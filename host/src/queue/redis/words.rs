@@ -46,19 +46,29 @@ fn detail(error: &RedisError) -> String {
     error.detail().map_or_else(|| error.to_string(), str::to_owned)
 }
 
-/// The first word of what Redis said. Of a pipeline the client tells it in its message only.
+/// The first word of what Redis said. Of a pipeline the client tells it in its message only, and Redis before 7 what a script was
+/// told within what it says of the script.
 fn code(error: &RedisError) -> String {
-    if let Some(code) = error.code() {
-        return code.to_owned();
-    }
     let message = error.to_string();
-    let word = |char: char| !char.is_ascii_uppercase();
-    message.split(word).find(|word| word.len() > 2).unwrap_or_default().to_owned()
+    let code = match error.code() {
+        Some("ERR") => message.split(" -").skip(1).find_map(first_word).unwrap_or("ERR"),
+        Some(code) => code,
+        None => message.split(|char: char| !char.is_ascii_uppercase()).find(|word| word.len() > 2).unwrap_or_default(),
+    };
+    code.to_owned()
+}
+
+/// If it is such a word.
+fn first_word(text: &str) -> Option<&str> {
+    let end = text.find(|char: char| !char.is_ascii_uppercase()).unwrap_or(text.len());
+    (end > 2).then(|| &text[..end])
 }
 
 #[cfg(test)]
 mod tests {
     use std::io;
+
+    use redis::ServerErrorKind;
 
     use super::*;
 
@@ -81,6 +91,12 @@ mod tests {
     #[test]
     fn a_cut_is_a_closed_connection() {
         check(io::Error::from(io::ErrorKind::UnexpectedEof), "closed the connection");
+    }
+
+    #[test]
+    fn what_a_script_was_told_counts() {
+        let said = "Error running script (call to f_0a1b): @user_script:66: @user_script: 66: -OOM command not allowed";
+        check((ErrorKind::Server(ServerErrorKind::ResponseError), "an error", said.to_owned()), "out of memory");
     }
 
     #[test]
