@@ -23,7 +23,7 @@ mod ahead;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Subscriptions with parked deliveries that one look finds at most; the next one goes on from there.
 const FOUND_MAX: NonZeroUsize = NonZeroUsize::new(1000).expect("it is more than none");
-/// Parked deliveries that are brought back in one step.
+/// Parked deliveries that are brought back in one step: Redis does nothing else meanwhile.
 const BROUGHT_BACK_MAX: usize = 512;
 /// How long an attempt of one that is suspect may well take.
 const SUSPECT_TIME: Duration = Duration::from_millis(50);

@@ -13,7 +13,7 @@ use crate::queue::{self, Queue, Shard};
 use crate::slots::Slot;
 use crate::telemetry::Telemetry;
 
-/// Settlements in one step.
+/// Settlements in one step: Redis does nothing else meanwhile, and Lua hands it only some thousand words at once.
 const BATCH_MAX: usize = 512;
 
 /// Where deliveries hand in their settlements.

@@ -26,7 +26,7 @@ mod journal;
 mod state;
 mod store;
 
-/// Operations that may wait for the next commit.
+/// Operations that may wait for the next commit; more than a few commits take would only wait elsewhere.
 const BACKLOG: usize = 4096;
 /// When one that is suspect is looked at again, if another one is in hand.
 const SUSPECT_MS: u64 = 100;

@@ -19,7 +19,7 @@ use crate::entry::{EntryId, Handle, Place, Record, Settlement, Stream, Turn};
 use crate::queue::Error;
 use crate::stored::{self, unix_ms};
 
-/// Operations in one transaction.
+/// Operations in one transaction; beyond that the disk takes longer by as much, and nothing is gained.
 const BATCH_MAX: usize = 1024;
 
 /// The due time of what was waiting for something else than time: before all that is due.

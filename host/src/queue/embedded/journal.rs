@@ -14,7 +14,7 @@ use super::store::{stream_number, stream_of};
 const FILE: &str = "in-hand";
 /// Kind, stream, id.
 const RECORD: usize = 18;
-/// The file is written anew when it is longer, with what still counts.
+/// The file is written anew when it is longer, with what still counts; it is read whole at the start, which takes a moment.
 const BYTES_MAX: u64 = 1024 * 1024;
 
 /// An entry, wherever it sits.

@@ -40,6 +40,7 @@ pub(super) const LAST_ID: &str = "last_id";
 pub(super) const COUNTS: &str = "counts";
 
 const FILE: &str = "queue.redb";
+/// Of pages in memory: enough for what a million deliveries touch again and again, and little beside what plugins may have.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 /// How many there are of each.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::{Error, Redis, millis, reply};
 use crate::entry::{Entry, Handle, Place};
 
-/// Entries of which one call says that they are in hand.
+/// Entries of which one call says that they are in hand: Redis does nothing else meanwhile.
 const SAID_MAX: usize = 500;
 
 /// How this host did at saying that it lives.

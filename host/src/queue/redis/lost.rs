@@ -10,7 +10,7 @@ use redis::{Value, cmd};
 use super::{Error, Redis, reply};
 use crate::entry::{Entry, Handle, Place};
 
-/// Entries beyond those in hand that are read again at once.
+/// Entries beyond those in hand that are read again at once; a read that was lost had no more of them than there are slots.
 const AGAIN_MAX: usize = 1000;
 /// Stands for the schedule, which has no consumers.
 const SCHEDULE: &str = "the schedule";
