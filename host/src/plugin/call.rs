@@ -153,6 +153,7 @@ impl Slots {
         let mut store = Store::new(&self.engine, Sandbox::new(terms));
         store.limiter(|sandbox| &mut sandbox.limiter);
         store.set_hostcall_fuel(terms.limits.hostcall_bytes_max);
+        store.set_max_component_handles(terms.limits.handles_max);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(Sandbox::tick);
         store
