@@ -26,6 +26,8 @@ pub struct Event {
     pub id: String,
     /// `notificationEventType`, for example `o2ims.Resource.Created`; empty if the producer gave none.
     pub event_type: String,
+    /// `tenantId`, if it is a string and not empty.
+    pub tenant: Option<String>,
     /// The JSON as the producer wrote it.
     pub raw: Bytes,
     /// What is sent of it.
@@ -80,6 +82,7 @@ impl Notification {
         let event = Event {
             id: members.notification_id.unwrap_or_else(fallback_id),
             event_type: members.event_type.unwrap_or_default(),
+            tenant: members.tenant,
             raw,
             body,
             index: OnceLock::new(),
@@ -99,7 +102,7 @@ impl Event {
             "resource-pool-id" => "/resourcePoolId",
             "global-resource-id" => "/globalResourceId",
             "time" => "/timestamp",
-            "tenant" => "/tenantId",
+            "tenant" => return self.tenant.clone(),
             "source" => "/source",
             _ => return None,
         };
@@ -121,6 +124,7 @@ struct Members {
     event_type: Option<String>,
     notification_id: Option<String>,
     callback_url: Option<String>,
+    tenant: Option<String>,
     callback_cuts: json::Cuts,
 }
 
@@ -145,6 +149,10 @@ impl Members {
             let name_start = || json::member_name(raw, before, after_name).start;
             members.callback_cuts.member(member == Name::CallbackUrl, name_start, value.end);
             before = value.end;
+            if member == Name::Tenant {
+                let tenant: Option<String> = serde_json::from_slice(&raw[value]).ok();
+                members.tenant = tenant.filter(|tenant| !tenant.is_empty());
+            }
             name = json.next_key().map(|name| name.map(Name::of));
         }
         json.finish().map_err(|error| syntax(&json, &error))?;
@@ -160,7 +168,7 @@ impl Members {
             Name::EventType => Some(&mut self.event_type),
             Name::NotificationId => Some(&mut self.notification_id),
             Name::CallbackUrl => Some(&mut self.callback_url),
-            Name::Other => None,
+            Name::Tenant | Name::Other => None,
         };
         match (kept, peek) {
             (Some(kept), jiter::Peek::String) => {
@@ -187,12 +195,13 @@ enum Name {
     EventType,
     NotificationId,
     CallbackUrl,
+    Tenant,
     Other,
 }
 
 impl Name {
     fn of(text: &str) -> Name {
-        [Name::SubscriptionId, Name::EventType, Name::NotificationId, Name::CallbackUrl]
+        [Name::SubscriptionId, Name::EventType, Name::NotificationId, Name::CallbackUrl, Name::Tenant]
             .into_iter()
             .find(|name| name.text() == text)
             .unwrap_or(Name::Other)
@@ -204,6 +213,7 @@ impl Name {
             Name::EventType => "notificationEventType",
             Name::NotificationId => "notificationId",
             Name::CallbackUrl => "callbackUrl",
+            Name::Tenant => "tenantId",
             Name::Other => "",
         }
     }
@@ -235,6 +245,16 @@ mod tests {
         assert_eq!(notification.callback_url.as_deref(), callback);
         assert_eq!(std::str::from_utf8(&notification.event.body).unwrap(), body);
         assert_eq!(notification.event.raw, json.as_bytes());
+    }
+
+    #[test]
+    fn a_tenant_is_a_text_or_none() {
+        let tenant = |json: &str| parse(json).unwrap().event.tenant;
+        assert_eq!(tenant(r#"{"tenantId":"\u0061b"}"#).as_deref(), Some("ab"));
+        assert_eq!(tenant(r#"{"tenantId":"a","tenantId":null}"#), None);
+        for none in ["{}", r#"{"tenantId":""}"#, r#"{"tenantId":7}"#, r#"{"a":{"tenantId":"a"}}"#] {
+            assert_eq!(tenant(none), None, "{none}");
+        }
     }
 
     #[test]

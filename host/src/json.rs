@@ -116,7 +116,11 @@ impl Index {
     }
 
     fn locate(&self, document: &[u8], tokens: &[String]) -> Option<usize> {
-        tokens.iter().try_fold(0, |at, token| self.children(at, document, token).pop())
+        tokens.iter().try_fold(0, |at, token| match self.nodes[at].kind {
+            Kind::Object => self.named(at, document, token).last(),
+            Kind::Array => self.element(at, token),
+            Kind::Null | Kind::Boolean | Kind::Number | Kind::Text => None,
+        })
     }
 
     fn children_of(&self, parent: usize) -> impl Iterator<Item = usize> + '_ {
@@ -132,13 +136,20 @@ impl Index {
     /// The children that a pointer's token means: several only where an object repeats a name.
     fn children(&self, parent: usize, document: &[u8], token: &str) -> Vec<usize> {
         match self.nodes[parent].kind {
-            Kind::Object => self
-                .children_of(parent)
-                .filter(|&at| same_name(&document[widen(&self.nodes[at].name)], token))
-                .collect(),
-            Kind::Array => array_position(token).and_then(|n| self.children_of(parent).nth(n)).into_iter().collect(),
+            Kind::Object => self.named(parent, document, token).collect(),
+            Kind::Array => self.element(parent, token).into_iter().collect(),
             Kind::Null | Kind::Boolean | Kind::Number | Kind::Text => Vec::new(),
         }
+    }
+
+    /// The members of an object that have this name.
+    fn named<'i>(&'i self, parent: usize, document: &'i [u8], name: &'i str) -> impl Iterator<Item = usize> + 'i {
+        self.children_of(parent).filter(move |&at| same_name(&document[widen(&self.nodes[at].name)], name))
+    }
+
+    /// The element of an array that a pointer's token means.
+    fn element(&self, parent: usize, token: &str) -> Option<usize> {
+        array_position(token).and_then(|position| self.children_of(parent).nth(position))
     }
 
     /// What to cut so that these children vanish together with their commas.
@@ -222,6 +233,9 @@ impl Pointer {
 }
 
 fn unescape(token: &str) -> Option<String> {
+    if !token.contains('~') {
+        return Some(token.to_owned());
+    }
     let escapes_are_good = token.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
     escapes_are_good.then(|| token.replace("~1", "/").replace("~0", "~"))
 }

@@ -29,8 +29,8 @@ pub(super) enum Tenant {
 impl Tenant {
     /// `tenantId` of the event, or else the subscription.
     pub(super) fn of(call: &Call) -> Tenant {
-        let named = call.event.attribute("tenant").filter(|tenant| !tenant.is_empty());
-        named.map_or_else(|| Tenant::Subscription(Arc::clone(&call.subscription_id)), Tenant::Named)
+        let subscription = || Tenant::Subscription(Arc::clone(&call.subscription_id));
+        call.event.tenant.clone().map_or_else(subscription, Tenant::Named)
     }
 }
 
