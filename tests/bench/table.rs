@@ -1,12 +1,14 @@
 //! The table that is printed, and the file with the same figures.
 
+use std::borrow::Cow;
+
 use anyhow::Result;
 use serde::Serialize;
 
 /// One line.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Figure {
-    pub(crate) name: &'static str,
+    pub(crate) name: Cow<'static, str>,
     pub(crate) value: f64,
     pub(crate) unit: &'static str,
     /// What it must be at least or at most; none for figures that others are ratios of.
@@ -32,12 +34,12 @@ impl Budget {
 }
 
 impl Figure {
-    pub(crate) fn plain(name: &'static str, value: f64, unit: &'static str) -> Figure {
-        Figure { name, value, unit, budget: None, holds: None }
+    pub(crate) fn plain(name: impl Into<Cow<'static, str>>, value: f64, unit: &'static str) -> Figure {
+        Figure { name: name.into(), value, unit, budget: None, holds: None }
     }
 
-    pub(crate) fn bound(name: &'static str, value: f64, unit: &'static str, budget: Budget) -> Figure {
-        Figure { name, value, unit, budget: Some(budget), holds: Some(budget.holds(value)) }
+    pub(crate) fn bound(name: impl Into<Cow<'static, str>>, value: f64, unit: &'static str, budget: Budget) -> Figure {
+        Figure { name: name.into(), value, unit, budget: Some(budget), holds: Some(budget.holds(value)) }
     }
 }
 
