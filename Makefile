@@ -15,7 +15,9 @@ WASM_RUSTC = $(if $(wildcard target/wasm-rustc),RUSTC=$(shell cat target/wasm-ru
 # Each a crate of that name under plugins/.
 PLUGINS = dedupe match o-ran-notification redact template
 
+# The first build takes minutes, and says how far it is.
 run: plugins
+	cargo build -p weft
 	cargo run -q -p weft -- demo
 
 # The tests mostly wait, for retries that are due and hosts that are gone: more of them at once than there are cores.
