@@ -10,9 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use tempfile::TempDir;
 use tests::{RedisServer, eventually};
-use weft::entry::{
-    Content, DEATHS_MAX, DeadLetter, Death, Entry, EntryId, Handle, Place, Record, Settlement, Stream, Turn, Turns,
-};
+use weft::entry::{Content, DeadLetter, Entry, EntryId, Handle, Place, Record, Settlement, Stream, Turn, Turns};
 use weft::outcome::DeadReason;
 use weft::queue::embedded::Embedded;
 use weft::queue::memory::Memory;
@@ -26,8 +24,21 @@ use ahead::{
     what_somebody_has_is_not_moved, what_was_moved_and_is_done_does_not_come_again, what_was_moved_outlives_its_host,
     who_comes_last_is_shown_first,
 };
+use letters::{
+    a_dead_letter_is_replayed_once, a_dead_letter_keeps_all_it_is_told, a_purged_dead_letter_is_gone,
+    a_replay_is_a_delivery_with_its_past, a_trail_keeps_the_last_deaths_and_counts_all, dead_letters_are_filtered,
+    dead_letters_are_filtered_by_the_time_they_died, dead_letters_are_listed_in_pages_newest_or_oldest_first,
+    many_are_replayed_in_their_order,
+};
+use waiting::{
+    all_due, subscriptions_with_parked_deliveries_are_found_in_pages, those_in_line_come_one_after_the_other,
+    what_is_parked_comes_back_oldest_first_when_asked_for, what_is_parked_from_the_schedule_keeps_its_age,
+    who_is_first_in_line_stays_so_until_it_is_over,
+};
 
 mod ahead;
+mod letters;
+mod waiting;
 
 /// Short, so that what a host left is taken over while the test waits.
 const IDLE: Duration = Duration::from_millis(200);
@@ -486,165 +497,6 @@ async fn a_batch_settles_each_entry_in_its_own_way(store: Store) {
     assert_eq!((depth.pending, depth.scheduled, depth.dead), (0, 100, 100));
 }
 
-async fn a_dead_letter_keeps_all_it_is_told(store: Store) {
-    let queue = store.open();
-    let time = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_868_200 + seconds);
-    let whole = DeadLetter {
-        replays: 2,
-        died_before: vec![
-            Death { reason: DeadReason::Exhausted, died: None, replayed: None },
-            Death { reason: DeadReason::Gone, died: Some(time(7)), replayed: Some(time(9)) },
-        ],
-        last_error: "ünïcode\nand lines".to_owned(),
-        ..letter("sub-67890", DeadReason::Plugin)
-    };
-    let bare = DeadLetter {
-        event: Bytes::new(),
-        subscription_id: String::new(),
-        attempts: 0,
-        last_status: None,
-        raw: vec![("colour".into(), "red".into()), ("\u{0}".into(), Bytes::from_static(b"\xff\x00"))],
-        ..letter("", DeadReason::Malformed)
-    };
-    bury(&*queue, vec![whole.clone(), bare.clone()]).await;
-    let found = all_dead(&*queue).await;
-    assert_eq!(found[1].1, whole);
-    assert_eq!(found[0].1, bare);
-    assert_eq!(queue.dead_letter(found[1].0).await.unwrap().unwrap(), whole);
-    assert_eq!(queue.dead_letter(EntryId::new(1, 1)).await.unwrap(), None);
-}
-
-async fn dead_letters_are_listed_in_pages_newest_or_oldest_first(store: Store) {
-    let queue = store.open();
-    let names: Vec<String> = (0..25).map(|number| format!("sub-{number}")).collect();
-    bury(&*queue, names.iter().map(|name| letter(name, DeadReason::Exhausted)).collect()).await;
-    let walk = async |start| {
-        let (mut seen, mut next, mut pages) = (Vec::new(), Some(start), 0);
-        while let Some(start) = next {
-            let page = queue.dead_letters(&Filter::default(), start, count(10)).await.unwrap();
-            assert!(page.letters.len() <= 10);
-            seen.extend(page.letters.into_iter().map(|(_, letter)| letter.subscription_id));
-            next = page.next.map(|next| start.past(next));
-            pages += 1;
-        }
-        assert!((3..=4).contains(&pages), "{pages}");
-        seen
-    };
-    assert!(walk(Start::Newest).await.iter().eq(names.iter().rev()));
-    assert!(walk(Start::Oldest).await.iter().eq(names.iter()));
-}
-
-async fn dead_letters_are_filtered(store: Store) {
-    let queue = store.open();
-    let (gone, exhausted) = (DeadReason::Gone, DeadReason::Exhausted);
-    bury(&*queue, vec![letter("a", gone), letter("b", gone), letter("a", exhausted), letter("b", exhausted)]).await;
-    let find = async |subscription: Option<&str>, reason| {
-        let filter = Filter { subscription_id: subscription.map(str::to_owned), reason, ..Filter::default() };
-        let page = queue.dead_letters(&filter, Start::Newest, count(10)).await.unwrap();
-        page.letters.into_iter().map(|(_, letter)| (letter.subscription_id, letter.reason)).collect::<Vec<_>>()
-    };
-    assert_eq!(find(Some("a"), None).await, [("a".to_owned(), exhausted), ("a".to_owned(), gone)]);
-    assert_eq!(find(None, Some(gone)).await, [("b".to_owned(), gone), ("a".to_owned(), gone)]);
-    assert_eq!(find(Some("b"), Some(exhausted)).await, [("b".to_owned(), exhausted)]);
-    assert!(find(Some("c"), None).await.is_empty());
-}
-
-async fn dead_letters_are_filtered_by_the_time_they_died(store: Store) {
-    let queue = store.open();
-    for name in ["a", "b", "c"] {
-        bury(&*queue, vec![letter(name, DeadReason::Exhausted)]).await;
-        tokio::time::sleep(Duration::from_millis(3)).await;
-    }
-    let at: Vec<SystemTime> = all_dead(&*queue).await.iter().rev().map(|(id, _)| id.time()).collect();
-    assert!(at[0].elapsed().unwrap() < Duration::from_secs(60), "by the clock on the wall");
-    let find = async |since, until, start| {
-        let filter = Filter { since, until, ..Filter::default() };
-        let page = queue.dead_letters(&filter, start, count(10)).await.unwrap();
-        assert_eq!(page.next, None);
-        page.letters.into_iter().map(|(_, letter)| letter.subscription_id).collect::<String>()
-    };
-    assert_eq!(find(Some(at[1]), None, Start::Newest).await, "cb");
-    assert_eq!(find(Some(at[1]), None, Start::Oldest).await, "bc");
-    assert_eq!(find(None, Some(at[1]), Start::Newest).await, "a");
-    assert_eq!(find(Some(at[0]), Some(at[2]), Start::Oldest).await, "ab");
-    assert_eq!(find(Some(at[2]), Some(at[0]), Start::Newest).await, "");
-    assert_eq!(find(None, Some(SystemTime::UNIX_EPOCH), Start::Oldest).await, "");
-}
-
-async fn a_replay_is_a_delivery_with_its_past(store: Store) {
-    let queue = store.open();
-    let before = Death { reason: DeadReason::Gone, died: None, replayed: None };
-    let past = DeadLetter { replays: 1, died_before: vec![before], ..letter("a", DeadReason::Exhausted) };
-    bury(&*queue, vec![past.clone()]).await;
-    let id = all_dead(&*queue).await[0].0;
-    let delivery = queue.replay(&[id]).await.unwrap()[0].expect("it was there");
-    assert!(all_dead(&*queue).await.is_empty());
-    let entry = receive(&*queue, 1).await.remove(0);
-    assert_eq!((entry.handle.id, entry.handle.stream), (delivery, Stream::Deliveries));
-    assert_eq!(event(&entry), past.event);
-    assert_eq!(entry.field("replays").unwrap(), "2");
-    let died_before = String::from_utf8(entry.field("died_before").unwrap().to_vec()).unwrap();
-    let replayed = died_before.strip_prefix("gone,exhausted@2026-01-08T10:30:07Z/").expect("it says when it died");
-    let ago = humantime::parse_rfc3339(replayed).expect("and when it was replayed").elapsed().unwrap();
-    assert!(ago < Duration::from_secs(60), "{died_before}");
-    queue.settle(&[done(entry.handle)]).await.unwrap();
-    assert_eq!(queue.depth().await.unwrap().pending, 0);
-}
-
-async fn a_trail_keeps_the_last_deaths_and_counts_all(store: Store) {
-    let queue = store.open();
-    let first = Death { reason: DeadReason::Stale, died: None, replayed: None };
-    let gone = Death { reason: DeadReason::Gone, ..first };
-    let died_before = [first].into_iter().chain([gone; DEATHS_MAX - 1]).collect();
-    bury(&*queue, vec![DeadLetter { replays: 41, died_before, ..letter("a", DeadReason::Poison) }]).await;
-    let id = all_dead(&*queue).await[0].0;
-    queue.replay(&[id]).await.unwrap();
-    let entry = receive(&*queue, 1).await.remove(0);
-    assert_eq!(entry.field("replays").unwrap(), "42");
-    let died_before = String::from_utf8(entry.field("died_before").unwrap().to_vec()).unwrap();
-    let reasons: Vec<&str> = died_before.split(',').map(|death| death.split('@').next().unwrap()).collect();
-    assert_eq!((reasons.len(), reasons[0], reasons[DEATHS_MAX - 1]), (DEATHS_MAX, "gone", "poison"));
-}
-
-async fn many_are_replayed_in_their_order(store: Store) {
-    let queue = store.open();
-    // So few that they are all in one shard, where there are shards.
-    let names: Vec<String> = (0..9).map(|number| format!("sub-{number}")).collect();
-    let of = |name: &String| DeadLetter { event: name.clone().into(), ..letter(name, DeadReason::Exhausted) };
-    bury(&*queue, names.iter().map(of).collect()).await;
-    let mut ids: Vec<EntryId> = all_dead(&*queue).await.into_iter().rev().map(|(id, _)| id).collect();
-    ids.insert(5, EntryId::new(1, 1));
-    let deliveries = queue.replay(&ids).await.unwrap();
-    assert!(deliveries.len() == 10 && deliveries[5].is_none() && deliveries.iter().flatten().is_sorted());
-    let entries = receive(&*queue, 9).await;
-    assert!(entries.iter().map(event).eq(names.iter().map(String::as_bytes)));
-    assert!(queue.replay(&[]).await.unwrap().is_empty());
-}
-
-async fn a_dead_letter_is_replayed_once(store: Store) {
-    let queue = store.open();
-    bury(&*queue, vec![letter("a", DeadReason::Exhausted)]).await;
-    let id = all_dead(&*queue).await[0].0;
-    let (once, ids) = ([id], [id, id]);
-    let both = tokio::join!(queue.replay(&once), queue.replay(&ids));
-    let replays = [both.0.unwrap(), both.1.unwrap()].concat();
-    assert_eq!(replays.iter().flatten().count(), 1, "{replays:?}");
-    assert_eq!(receive(&*queue, 1).await.len(), 1);
-    assert!(queue.receive(0, count(1), Duration::from_millis(20)).await.unwrap().is_empty());
-}
-
-async fn a_purged_dead_letter_is_gone(store: Store) {
-    let queue = store.open();
-    bury(&*queue, vec![letter("a", DeadReason::Exhausted), letter("b", DeadReason::Exhausted)]).await;
-    let id = all_dead(&*queue).await[0].0;
-    assert_eq!(queue.purge(&[id, EntryId::new(1, 1)]).await.unwrap(), 1);
-    assert_eq!(queue.purge(&[id]).await.unwrap(), 0);
-    assert_eq!(queue.purge(&[]).await.unwrap(), 0);
-    assert_eq!(queue.replay(&[id]).await.unwrap(), [None]);
-    let left = all_dead(&*queue).await;
-    assert_eq!((left.len(), left[0].1.subscription_id.as_str()), (1, "a"));
-}
-
 async fn depth_counts_what_waits_where(store: Store) {
     let queue = store.open();
     let entries = in_hand(&*queue, 3).await;
@@ -657,134 +509,6 @@ async fn depth_counts_what_waits_where(store: Store) {
         Depth { events: depth.events, waiting: 2, pending: 1, scheduled: 1, parked: 0, in_line: 0, dead: 1 }
     );
     assert!(depth.events >= 3, "{depth:?}");
-}
-
-async fn what_is_parked_comes_back_oldest_first_when_asked_for(store: Store) {
-    let queue = store.open();
-    let entries = in_hand(&*queue, 5).await;
-    let names = ["a", "b", "a", "a", "b"].into_iter().zip(["0", "1", "2", "3", "4"]);
-    // Parked in no order, once more than once.
-    let mut batch: Vec<_> =
-        entries.iter().zip(names).map(|(entry, (id, stored))| parked(entry.handle, id, stored)).collect();
-    batch.reverse();
-    queue.settle(&batch).await.unwrap();
-    queue.settle(&batch).await.unwrap();
-    let depth = queue.depth().await.unwrap();
-    assert_eq!((depth.pending, depth.scheduled, depth.parked), (0, 0, 5));
-    assert!(queue.take_due(count(10)).await.unwrap().entries.is_empty(), "it waits until it is asked for");
-    let counts = queue.unpark(&[("a".into(), 2), ("b".into(), 9), ("nobody".into(), 1)]).await.unwrap();
-    assert_eq!(counts, [2, 2, 0]);
-    let due = queue.take_due(count(10)).await.unwrap().entries;
-    let mut found: Vec<_> = due.iter().map(|entry| format!("{:?}", entry.content)).collect();
-    found.sort();
-    let expected = ["0", "1", "2", "4"].map(|stored| format!("{:?}", Content::Stored(stored.into())));
-    assert_eq!(found, expected);
-    queue.settle(&due.iter().map(|entry| done(entry.handle)).collect::<Vec<_>>()).await.unwrap();
-    let depth = queue.depth().await.unwrap();
-    assert_eq!((depth.scheduled, depth.parked), (0, 1));
-    drop(queue);
-    let queue = store.open();
-    assert_eq!(queue.unpark(&[("a".into(), 1)]).await.unwrap(), [1]);
-    assert_eq!(self::due(&*queue).await.content, Content::Stored("3".into()));
-}
-
-async fn what_is_parked_from_the_schedule_keeps_its_age(store: Store) {
-    let queue = store.open();
-    let entries = in_hand(&*queue, 2).await;
-    queue.settle(&[scheduled(entries[0].handle, Duration::ZERO, "old")]).await.unwrap();
-    queue.settle(&[parked(entries[1].handle, "a", "young")]).await.unwrap();
-    let old = due(&*queue).await;
-    queue.settle(&[parked(old.handle, "a", "old, again")]).await.unwrap();
-    let depth = queue.depth().await.unwrap();
-    assert_eq!((depth.scheduled, depth.parked), (0, 2));
-    // One that is due goes after what is brought back.
-    for expected in ["old, again", "young"] {
-        assert_eq!(queue.unpark(&[("a".into(), 1)]).await.unwrap(), [1]);
-        assert_eq!(due(&*queue).await.content, Content::Stored(expected.into()));
-    }
-}
-
-async fn subscriptions_with_parked_deliveries_are_found_in_pages(store: Store) {
-    let queue = store.open();
-    assert!(queue.parked(None, count(10)).await.unwrap().is_empty());
-    let entries = in_hand(&*queue, 6).await;
-    let ids = ["a", "aa", "a", "b", "é", "a b"];
-    let batch: Vec<_> = entries.iter().zip(ids).map(|(entry, id)| parked(entry.handle, id, "x")).collect();
-    queue.settle(&batch).await.unwrap();
-    let page = async |after: Option<&str>, max| {
-        let found = queue.parked(after, count(max)).await.unwrap();
-        found.iter().map(ToString::to_string).collect::<Vec<_>>()
-    };
-    assert_eq!(page(None, 10).await, ["a", "a b", "aa", "b", "é"]);
-    assert_eq!(page(None, 2).await, ["a", "a b"]);
-    assert_eq!(page(Some("a b"), 2).await, ["aa", "b"]);
-    assert_eq!(page(Some("b"), 2).await, ["é"]);
-    assert!(page(Some("é"), 2).await.is_empty());
-}
-
-/// What is due, in any order.
-async fn all_due(queue: &dyn Queue) -> Vec<(Handle, String)> {
-    let text = |content: &Content| match content {
-        Content::Stored(stored) => String::from_utf8_lossy(stored).into_owned(),
-        Content::Fields(_) => panic!("it was stored"),
-    };
-    let due = queue.take_due(count(10)).await.unwrap().entries;
-    let mut due: Vec<_> = due.iter().map(|entry| (entry.handle, text(&entry.content))).collect();
-    due.sort_by(|a, b| a.1.cmp(&b.1));
-    due
-}
-
-async fn those_in_line_come_one_after_the_other(store: Store) {
-    let queue = store.open_in_turn();
-    let events = ["a1", "b1", "{}", "a2", "a3", "b2"].map(|event| Bytes::from_static(event.as_bytes()));
-    queue.publish(&events).await.unwrap();
-    // Only what need not wait is received.
-    let free = queue.receive(0, count(10), SOON).await.unwrap();
-    assert_eq!(free.iter().map(event).collect::<Vec<_>>(), [b"{}"]);
-    let free = &free[0];
-    let depth = queue.depth().await.unwrap();
-    assert_eq!((depth.waiting, depth.pending), (0, 1));
-    let mut order = Vec::new();
-    for _ in 0..3 {
-        let due = all_due(&*queue).await;
-        assert!(all_due(&*queue).await.is_empty(), "nobody goes before the first is over");
-        for (handle, text) in due {
-            order.push(text);
-            let over = if order.len() == 2 { dead(handle, letter("b", DeadReason::Gone)) } else { done(handle) };
-            queue.settle(&[over.clone(), over]).await.unwrap();
-        }
-    }
-    assert_eq!(order, ["a1", "b1", "a2", "b2", "a3"]);
-    queue.settle(&[done(free.handle)]).await.unwrap();
-    let depth = queue.depth().await.unwrap();
-    assert_eq!((depth.waiting, depth.pending, depth.scheduled, depth.in_line), (0, 0, 0, 0));
-}
-
-async fn who_is_first_in_line_stays_so_until_it_is_over(store: Store) {
-    let queue = store.open_in_turn();
-    let events = ["a1", "a2", "a3"].map(|event| Bytes::from_static(event.as_bytes()));
-    queue.publish(&events).await.unwrap();
-    assert!(queue.receive(0, count(10), Duration::from_millis(10)).await.unwrap().is_empty());
-    let first = all_due(&*queue).await.remove(0);
-    assert_eq!(queue.depth().await.unwrap().in_line, 2);
-    queue.settle(&[scheduled(first.0, Duration::ZERO, "a1, again")]).await.unwrap();
-    let again = due(&*queue).await;
-    assert_eq!(again.content, Content::Stored("a1, again".into()));
-    queue.settle(&[parked(again.handle, "a", "a1, parked")]).await.unwrap();
-    assert!(all_due(&*queue).await.is_empty());
-    drop(queue);
-    let queue = store.open_in_turn();
-    assert_eq!(queue.unpark(&[("a".into(), 5)]).await.unwrap(), [1]);
-    let again = due(&*queue).await;
-    assert_eq!(again.content, Content::Stored("a1, parked".into()));
-    queue.settle(&[done(again.handle)]).await.unwrap();
-    let second = due(&*queue).await;
-    assert_eq!(second.content, Content::Stored("a2".into()));
-    // Its host is gone: it comes again, and still nobody overtakes it.
-    let second = due(&*queue).await;
-    assert_eq!(second.content, Content::Stored("a2".into()));
-    queue.settle(&[done(second.handle)]).await.unwrap();
-    assert_eq!(due(&*queue).await.content, Content::Stored("a3".into()));
 }
 
 async fn any_bytes_survive(store: Store) {

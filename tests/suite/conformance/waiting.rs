@@ -1,0 +1,138 @@
+//! What may not go now: parked until somebody asks for it, or in line behind others.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use weft::entry::{Content, Handle};
+use weft::outcome::DeadReason;
+use weft::queue::Queue;
+
+use super::{SOON, Store, count, dead, done, due, event, in_hand, letter, parked, scheduled};
+
+pub(super) async fn what_is_parked_comes_back_oldest_first_when_asked_for(store: Store) {
+    let queue = store.open();
+    let entries = in_hand(&*queue, 5).await;
+    let names = ["a", "b", "a", "a", "b"].into_iter().zip(["0", "1", "2", "3", "4"]);
+    // Parked in no order, once more than once.
+    let mut batch: Vec<_> =
+        entries.iter().zip(names).map(|(entry, (id, stored))| parked(entry.handle, id, stored)).collect();
+    batch.reverse();
+    queue.settle(&batch).await.unwrap();
+    queue.settle(&batch).await.unwrap();
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.pending, depth.scheduled, depth.parked), (0, 0, 5));
+    assert!(queue.take_due(count(10)).await.unwrap().entries.is_empty(), "it waits until it is asked for");
+    let counts = queue.unpark(&[("a".into(), 2), ("b".into(), 9), ("nobody".into(), 1)]).await.unwrap();
+    assert_eq!(counts, [2, 2, 0]);
+    let due = queue.take_due(count(10)).await.unwrap().entries;
+    let mut found: Vec<_> = due.iter().map(|entry| format!("{:?}", entry.content)).collect();
+    found.sort();
+    let expected = ["0", "1", "2", "4"].map(|stored| format!("{:?}", Content::Stored(stored.into())));
+    assert_eq!(found, expected);
+    queue.settle(&due.iter().map(|entry| done(entry.handle)).collect::<Vec<_>>()).await.unwrap();
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.scheduled, depth.parked), (0, 1));
+    drop(queue);
+    let queue = store.open();
+    assert_eq!(queue.unpark(&[("a".into(), 1)]).await.unwrap(), [1]);
+    assert_eq!(self::due(&*queue).await.content, Content::Stored("3".into()));
+}
+
+pub(super) async fn what_is_parked_from_the_schedule_keeps_its_age(store: Store) {
+    let queue = store.open();
+    let entries = in_hand(&*queue, 2).await;
+    queue.settle(&[scheduled(entries[0].handle, Duration::ZERO, "old")]).await.unwrap();
+    queue.settle(&[parked(entries[1].handle, "a", "young")]).await.unwrap();
+    let old = due(&*queue).await;
+    queue.settle(&[parked(old.handle, "a", "old, again")]).await.unwrap();
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.scheduled, depth.parked), (0, 2));
+    // One that is due goes after what is brought back.
+    for expected in ["old, again", "young"] {
+        assert_eq!(queue.unpark(&[("a".into(), 1)]).await.unwrap(), [1]);
+        assert_eq!(due(&*queue).await.content, Content::Stored(expected.into()));
+    }
+}
+
+pub(super) async fn subscriptions_with_parked_deliveries_are_found_in_pages(store: Store) {
+    let queue = store.open();
+    assert!(queue.parked(None, count(10)).await.unwrap().is_empty());
+    let entries = in_hand(&*queue, 6).await;
+    let ids = ["a", "aa", "a", "b", "é", "a b"];
+    let batch: Vec<_> = entries.iter().zip(ids).map(|(entry, id)| parked(entry.handle, id, "x")).collect();
+    queue.settle(&batch).await.unwrap();
+    let page = async |after: Option<&str>, max| {
+        let found = queue.parked(after, count(max)).await.unwrap();
+        found.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(page(None, 10).await, ["a", "a b", "aa", "b", "é"]);
+    assert_eq!(page(None, 2).await, ["a", "a b"]);
+    assert_eq!(page(Some("a b"), 2).await, ["aa", "b"]);
+    assert_eq!(page(Some("b"), 2).await, ["é"]);
+    assert!(page(Some("é"), 2).await.is_empty());
+}
+
+/// What is due, in any order.
+pub(super) async fn all_due(queue: &dyn Queue) -> Vec<(Handle, String)> {
+    let text = |content: &Content| match content {
+        Content::Stored(stored) => String::from_utf8_lossy(stored).into_owned(),
+        Content::Fields(_) => panic!("it was stored"),
+    };
+    let due = queue.take_due(count(10)).await.unwrap().entries;
+    let mut due: Vec<_> = due.iter().map(|entry| (entry.handle, text(&entry.content))).collect();
+    due.sort_by(|a, b| a.1.cmp(&b.1));
+    due
+}
+
+pub(super) async fn those_in_line_come_one_after_the_other(store: Store) {
+    let queue = store.open_in_turn();
+    let events = ["a1", "b1", "{}", "a2", "a3", "b2"].map(|event| Bytes::from_static(event.as_bytes()));
+    queue.publish(&events).await.unwrap();
+    // Only what need not wait is received.
+    let free = queue.receive(0, count(10), SOON).await.unwrap();
+    assert_eq!(free.iter().map(event).collect::<Vec<_>>(), [b"{}"]);
+    let free = &free[0];
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.waiting, depth.pending), (0, 1));
+    let mut order = Vec::new();
+    for _ in 0..3 {
+        let due = all_due(&*queue).await;
+        assert!(all_due(&*queue).await.is_empty(), "nobody goes before the first is over");
+        for (handle, text) in due {
+            order.push(text);
+            let over = if order.len() == 2 { dead(handle, letter("b", DeadReason::Gone)) } else { done(handle) };
+            queue.settle(&[over.clone(), over]).await.unwrap();
+        }
+    }
+    assert_eq!(order, ["a1", "b1", "a2", "b2", "a3"]);
+    queue.settle(&[done(free.handle)]).await.unwrap();
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.waiting, depth.pending, depth.scheduled, depth.in_line), (0, 0, 0, 0));
+}
+
+pub(super) async fn who_is_first_in_line_stays_so_until_it_is_over(store: Store) {
+    let queue = store.open_in_turn();
+    let events = ["a1", "a2", "a3"].map(|event| Bytes::from_static(event.as_bytes()));
+    queue.publish(&events).await.unwrap();
+    assert!(queue.receive(0, count(10), Duration::from_millis(10)).await.unwrap().is_empty());
+    let first = all_due(&*queue).await.remove(0);
+    assert_eq!(queue.depth().await.unwrap().in_line, 2);
+    queue.settle(&[scheduled(first.0, Duration::ZERO, "a1, again")]).await.unwrap();
+    let again = due(&*queue).await;
+    assert_eq!(again.content, Content::Stored("a1, again".into()));
+    queue.settle(&[parked(again.handle, "a", "a1, parked")]).await.unwrap();
+    assert!(all_due(&*queue).await.is_empty());
+    drop(queue);
+    let queue = store.open_in_turn();
+    assert_eq!(queue.unpark(&[("a".into(), 5)]).await.unwrap(), [1]);
+    let again = due(&*queue).await;
+    assert_eq!(again.content, Content::Stored("a1, parked".into()));
+    queue.settle(&[done(again.handle)]).await.unwrap();
+    let second = due(&*queue).await;
+    assert_eq!(second.content, Content::Stored("a2".into()));
+    // Its host is gone: it comes again, and still nobody overtakes it.
+    let second = due(&*queue).await;
+    assert_eq!(second.content, Content::Stored("a2".into()));
+    queue.settle(&[done(second.handle)]).await.unwrap();
+    assert_eq!(due(&*queue).await.content, Content::Stored("a3".into()));
+}
