@@ -33,9 +33,9 @@ chaos: setup-test
 	WEFT_CHAOS_SECONDS=180 cargo test -p tests --test suite -- chaos --nocapture
 
 bench: setup-test
-	cargo build --release -p weft -p tests
-	$(MAKE) hellos WEFT=target/release/weft
-	target/release/bench
+	cargo build --profile release-lto -p weft -p tests
+	$(MAKE) hellos WEFT=target/release-lto/weft
+	target/release-lto/bench
 
 plugins: setup-build
 	cd plugins && $(WASM_RUSTC) cargo build -q --release --target wasm32-wasip2

@@ -30,7 +30,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// `target/release`, where this program and the daemon lie.
+/// Where this program and the daemon lie.
 fn programs() -> Result<PathBuf> {
     let own = std::env::current_exe().context("this program has no path")?;
     Ok(own.parent().context("it lies in a directory")?.to_owned())
