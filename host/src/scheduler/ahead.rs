@@ -22,8 +22,10 @@ use crate::worker::Worker;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often it is looked for who came, while many wait.
 const FOLLOW_EVERY: Duration = Duration::from_millis(100);
-/// Between two looks while there is more to look at.
-const GO_ON_AFTER: Duration = Duration::from_millis(10);
+/// Between two looks while there is more to look at, and so many times as long as the last one took: looking must not take
+/// from those that deliver what they need.
+const GO_ON_AFTER: Duration = Duration::from_millis(50);
+const REST: u32 = 9;
 /// Entries that one look is shown.
 const SHOWN_MAX: NonZeroUsize = NonZeroUsize::new(1000).expect("it is more than none");
 /// Who has more among those shown is no newcomer, where what waits before them was not seen.
@@ -44,8 +46,7 @@ pub(crate) async fn look_ahead(worker: Arc<Worker>, shard: Shard, beyond: usize,
         let pause = match look(&worker, &shard, beyond, &mut newcomers).await {
             Ok(Found::Nothing) => LOOK_EVERY,
             Ok(Found::All) => FOLLOW_EVERY,
-            // Others need the store and the processor as well.
-            Ok(Found::Some) => GO_ON_AFTER.max(began.elapsed()),
+            Ok(Found::Some) => GO_ON_AFTER.max(began.elapsed() * REST),
             Err(error) => {
                 tracing::debug!(%error, "cannot look ahead");
                 worker.telemetry.queue_failed();
