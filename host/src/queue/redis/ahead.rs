@@ -128,12 +128,13 @@ return moved
 ";
 
 /// ARGV: group; then stream and id of entries that were just read. Acknowledges those that were moved ahead, and answers which
-/// they are, by their place in ARGV; with those of which somebody else has done so.
+/// they are, by their place in ARGV. If somebody else has done so it is because this host was taken for dead, and then it asks
+/// what it still has before it takes anything in hand.
 pub(super) const PASS_OVER: &str = "
 local answer = {}
 for at = 2, #ARGV, 2 do
   local stream, id = tonumber(ARGV[at]), ARGV[at + 1]
-  if pass_over(stream, ARGV[1], id) or not owner(stream, ARGV[1], id) then answer[#answer + 1] = (at - 2) / 2 end
+  if pass_over(stream, ARGV[1], id) then answer[#answer + 1] = (at - 2) / 2 end
 end
 return answer
 ";
