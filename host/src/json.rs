@@ -5,6 +5,10 @@ use std::ops::Range;
 
 use jiter::{Jiter, Peek};
 
+pub use pointer::Pointer;
+
+mod pointer;
+
 /// Deeper documents are refused, as by every common JSON library.
 pub const DEPTH_MAX: usize = 128;
 
@@ -212,32 +216,6 @@ impl Cuts {
         self.ranges.extend(self.leading.map(|from| from..self.previous_end));
         self.ranges
     }
-}
-
-/// An RFC 6901 JSON pointer, taken apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pointer(Vec<String>);
-
-impl Pointer {
-    /// The whole document.
-    pub const ROOT: Pointer = Pointer(Vec::new());
-
-    /// `None` if it neither is empty nor starts with `/`, or has a `~` that is not `~0` or `~1`.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Pointer> {
-        if text.is_empty() {
-            return Some(Pointer(Vec::new()));
-        }
-        text.strip_prefix('/')?.split('/').map(unescape).collect::<Option<Vec<_>>>().map(Pointer)
-    }
-}
-
-fn unescape(token: &str) -> Option<String> {
-    if !token.contains('~') {
-        return Some(token.to_owned());
-    }
-    let escapes_are_good = token.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
-    escapes_are_good.then(|| token.replace("~1", "/").replace("~0", "~"))
 }
 
 /// RFC 7386: `patch` laid over `document`. Values that the patch does not touch keep their text. `None` if either is not JSON.
