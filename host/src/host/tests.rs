@@ -27,7 +27,7 @@ use crate::subscription::Ordering;
 use crate::telemetry::Telemetry;
 
 /// Seeds that `cargo test` runs.
-const SEEDS: u64 = 1000;
+const SEEDS: u64 = 3000;
 /// Faults happen for so long; then everything must come to rest.
 const FAULTS_FOR: Duration = Duration::from_secs(20);
 /// By then at the latest.
