@@ -381,6 +381,7 @@ impl Queue for Redis {
             self.ask_all(&pipeline).await?;
         let in_line = lines.saturating_sub(first);
         let mut depth = Depth { events, scheduled, dead, parked, in_line, ..Depth::default() };
+        let mut is_known = true;
         for (stream, all) in [(&self.keys.events, events), (&self.keys.deliveries, 0)] {
             // A stream that does not exist yet is an error here, and holds nothing.
             let mut groups = cmd("XINFO");
@@ -389,7 +390,10 @@ impl Queue for Redis {
             match answer {
                 Ok(groups) => {
                     let (waiting, pending) = match reply::group(&groups, &self.keys.group) {
-                        Some(group) => (self.waiting(stream, &group).await?, group.pending),
+                        Some(group) => {
+                            is_known &= group.waiting.is_some();
+                            (self.waiting(stream, &group).await?, group.pending)
+                        }
                         // Nobody has received any.
                         None => (all, 0),
                     };
@@ -400,7 +404,10 @@ impl Queue for Redis {
                 Err(error) => return Err(self.failed(error).await),
             }
         }
-        depth.waiting = depth.waiting.saturating_sub(ahead);
+        // Of what was only counted so far nobody knows how many those are.
+        if is_known {
+            depth.waiting = depth.waiting.saturating_sub(ahead);
+        }
         Ok(depth)
     }
 

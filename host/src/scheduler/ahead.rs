@@ -26,6 +26,8 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(100);
 /// from those that deliver what they need.
 const GO_ON_AFTER: Duration = Duration::from_millis(50);
 const REST: u32 = 9;
+/// But not for so long that another host takes its turn.
+const GO_ON_WITHIN: Duration = Duration::from_millis(500);
 /// Entries that one look is shown.
 const SHOWN_MAX: NonZeroUsize = NonZeroUsize::new(1000).expect("it is more than none");
 /// Who has more among those shown is no newcomer, where what waits before them was not seen.
@@ -44,18 +46,20 @@ pub(crate) async fn look_ahead(worker: Arc<Worker>, shard: Shard, beyond: usize,
     loop {
         let began = tokio::time::Instant::now();
         let pause = match look(&worker, &shard, beyond, &mut newcomers).await {
-            Ok(Found::Nothing) => LOOK_EVERY,
-            Ok(Found::All) => FOLLOW_EVERY,
-            Ok(Found::Some) => GO_ON_AFTER.max(began.elapsed() * REST),
+            Ok(found) => {
+                backoff.reset();
+                match found {
+                    Found::Nothing => LOOK_EVERY,
+                    Found::All => FOLLOW_EVERY,
+                    Found::Some => (began.elapsed() * REST).clamp(GO_ON_AFTER, GO_ON_WITHIN),
+                }
+            }
             Err(error) => {
                 tracing::debug!(%error, "cannot look ahead");
                 worker.telemetry.queue_failed();
                 backoff.next()
             }
         };
-        if pause == LOOK_EVERY {
-            backoff.reset();
-        }
         // Both branches only wait; dropping either loses nothing.
         tokio::select! {
             biased;

@@ -253,6 +253,80 @@ async fn what_is_trimmed_after_it_was_moved_is_not_lost() {
 }
 
 #[tokio::test]
+async fn however_many_are_trimmed_after_they_were_moved_none_is_lost() {
+    let store = Store::redis().await;
+    let queue = store.open();
+    assert!(queue.receive(0, count(1), Duration::from_millis(1)).await.unwrap().is_empty());
+    queue.publish(&named(0..250)).await.unwrap();
+    let all = last(&*queue, 1000).await;
+    assert_eq!(queue.move_ahead(&stored(&all)).await.unwrap(), 250);
+    assert_eq!(queue.tidy().await.unwrap(), 0);
+    let _: u64 = server(&store).run(&["XTRIM", "o2ims:events", "MAXLEN", "0"]).await;
+    for _ in 0..4 {
+        assert_eq!(queue.tidy().await.unwrap(), 0);
+    }
+    assert_eq!(left_ahead(&store).await, 0);
+    // What was not moved is lost, also while others that were moved wait.
+    queue.publish(&named(0..250)).await.unwrap();
+    let all = last(&*queue, 249).await;
+    assert_eq!(queue.move_ahead(&stored(&all)).await.unwrap(), 249);
+    let _: u64 = server(&store).run(&["XTRIM", "o2ims:events", "MAXLEN", "240"]).await;
+    assert_eq!(queue.tidy().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn ids_that_are_no_times_are_due_at_once_as_well() {
+    let (store, queue) = in_redis().await;
+    for id in ["1795716724703969-0", "1795716724703969-1", "1795716724703970-0"] {
+        let _: String = server(&store).run(&["XADD", "o2ims:events", id, "event", "e"]).await;
+    }
+    let all = last(&*queue, 3).await;
+    assert_eq!(queue.move_ahead(&stored(&all)).await.unwrap(), 3);
+    let due = queue.take_due(count(10)).await.unwrap().entries;
+    assert!(due.iter().map(|entry| entry.handle.id).eq(all.iter().map(|handle| handle.id)));
+}
+
+#[tokio::test]
+async fn who_looks_slowly_goes_on_where_it_was() {
+    let (store, queue) = in_redis().await;
+    assert_eq!(names(&look(&*queue, 5, 4).await.entries), ["e008", "e009", "e010", "e011"]);
+    // Longer than a host is the one that looks.
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert_eq!(names(&look(&*queue, 5, 4).await.entries), ["e000", "e001", "e002", "e003"]);
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    let another = store.open();
+    assert_eq!(names(&look(&*another, 5, 4).await.entries), ["e008", "e009", "e010", "e011"]);
+    assert!(queue.look_ahead(5, count(4)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn few_are_shown_where_they_are_large() {
+    let store = Store::redis().await;
+    let queue = store.open();
+    assert!(queue.receive(0, count(1), Duration::from_millis(1)).await.unwrap().is_empty());
+    let large = Bytes::from(vec![b'x'; 1 << 20]);
+    queue.publish(&vec![large; 30]).await.unwrap();
+    queue.publish(&named(0..20)).await.unwrap();
+    let ahead = look(&*queue, 5, 1000).await;
+    assert!((20..=30).contains(&ahead.entries.len()), "{}", ahead.entries.len());
+    assert!(ahead.is_more && !ahead.is_in_order);
+    let mut shown = ahead.entries.len();
+    loop {
+        let ahead = look(&*queue, 5, 1000).await;
+        assert!(ahead.entries.len() <= 10, "{}", ahead.entries.len());
+        shown += ahead.entries.len();
+        if !ahead.is_more {
+            break;
+        }
+    }
+    assert_eq!(shown, 50, "each once");
+    // Where nobody knows how many wait, so many bytes are many.
+    let first = queue.receive(0, count(2), SOON).await.unwrap();
+    let _: u64 = server(&store).run(&["XDEL", "o2ims:events", &first[1].handle.id.to_string()]).await;
+    assert!(queue.look_ahead(40, count(4)).await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn what_another_program_acknowledged_is_not_remembered_for_ever() {
     let (store, queue) = in_redis().await;
     let all = last(&*queue, 1).await;
@@ -296,4 +370,6 @@ async fn how_many_wait_is_found_out_also_where_redis_does_not_tell() {
     let _: u64 = server(&store).run(&["XDEL", "o2ims:events", &all[5].id.to_string()]).await;
     assert!(queue.look_ahead(11, count(4)).await.unwrap().is_none());
     assert!(queue.look_ahead(10, count(4)).await.unwrap().is_some());
+    assert_eq!(queue.move_ahead(&stored(&all[8..])).await.unwrap(), 4);
+    assert_eq!(queue.depth().await.unwrap().waiting, 11, "as many as are there");
 }

@@ -9,10 +9,10 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Value, cmd};
+use redis::Value;
 
 use super::{Error, Redis, millis, reply};
-use crate::entry::{Content, Entry, Handle, Stream};
+use crate::entry::{Entry, Handle, Stream};
 use crate::queue::lookout::{Lookouts, Part};
 use crate::queue::{Ahead, SHOWN_BYTES_MAX};
 
@@ -23,24 +23,18 @@ const MOVED_MAX: usize = 200;
 
 /// How far this host looked, if it is the one that looks.
 #[derive(Debug, Default)]
-pub(super) struct Looking(Mutex<Looked>);
-
-#[derive(Debug, Default)]
-struct Looked {
-    lookouts: Lookouts,
-    /// How large an entry was the last time.
-    entry_bytes: usize,
-}
+pub(super) struct Looking(Mutex<Lookouts>);
 
 impl Looking {
-    fn looked(&self) -> MutexGuard<'_, Looked> {
+    fn lookouts(&self) -> MutexGuard<'_, Lookouts> {
         self.0.lock().expect("no holder of this lock can panic")
     }
 }
 
-/// `KEYS[14]`: what was moved ahead and not yet come to where it waited, by the time of its id.
+/// `KEYS[14]`: what was moved ahead and not yet come to where it waited, in the order of their ids.
 ///
-/// `tidy_ahead` forgets some of what nobody will come to any more. What was trimmed after it was moved is not lost.
+/// `tidy_ahead` forgets some of what nobody will come to any more, and tells whether there is no event left that was trimmed
+/// after it was moved: such a one is not lost. What is trimmed is the oldest, so after one that is there are none.
 pub(super) const COMMON: &str = "
 local function pass_over(stream, group, id)
   if redis.call('ZREM', KEYS[14], stream .. ':' .. id) == 0 then return false end
@@ -48,8 +42,9 @@ local function pass_over(stream, group, id)
   return true
 end
 local function tidy_ahead(group)
-  local groups = { group_of(1, group), group_of(2, group) }
-  for _, member in ipairs(redis.call('ZRANGE', KEYS[14], 0, 99)) do
+  local groups, members = { group_of(1, group), group_of(2, group) }, redis.call('ZRANGE', KEYS[14], 0, 99)
+  local is_done = #members < 100
+  for _, member in ipairs(members) do
     local stream, id = tonumber(string.sub(member, 1, 1)), string.sub(member, 3)
     local of = groups[stream]
     if of and padded(id) <= padded(field_of(of, 'last-delivered-id')) then
@@ -57,49 +52,65 @@ local function tidy_ahead(group)
     elseif of and #redis.call('XRANGE', KEYS[stream], id, id) == 0 then
       redis.call('ZREM', KEYS[14], member)
       count_acked(stream, 1)
+    elseif stream == 1 then
+      is_done = true
     end
   end
+  return is_done
 end
 ";
 
-/// ARGV: group, host, more than how many must wait, how long the host then is the one that looks. Answers nothing if nobody
-/// need look, or another host does; else whether this host begins anew, how many are due before all others; then stream, the
-/// last id delivered, the last one there, and the size of the last entry of each stream where so many wait. Redis before 7
-/// does not tell how many wait.
+/// ARGV: group, host, more than how many must wait, how long the host then is the one that looks, how many bytes are many.
+/// Answers nothing if nobody need look, or another host does; else whether this host begins anew, how many are due before all
+/// others; then stream, the last id delivered and the last one there of each stream where so many wait. Redis before 7 does
+/// not tell how many wait, and others do not after somebody deleted entries; then so many bytes are enough as well.
 pub(super) const LOOK: &str = "
 local group, host, beyond = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local looker, till = string.match(redis.call('HGET', KEYS[13], 'looker') or '', '^(%S+) (%d+)$')
+if looker and looker ~= host and tonumber(till) > now then return {} end
 local answer = {}
 for stream = 1, 2 do
   local of, there = group_of(stream, group), redis.pcall('XINFO', 'STREAM', KEYS[stream])
   local received = of and field_of(of, 'last-delivered-id')
   if of and not there.err and received ~= field_of(there, 'last-generated-id') then
-    local waiting = field_of(of, 'lag')
-    if not waiting and field_of(there, 'length') > beyond then
-      waiting = #redis.call('XRANGE', KEYS[stream], '(' .. received, '+', 'COUNT', beyond + 1)
+    local waiting, is_many = field_of(of, 'lag'), false
+    if waiting then
+      is_many = waiting > beyond
+    elseif field_of(there, 'length') > beyond then
+      local count, bytes = count_after(stream, received, beyond + 1, tonumber(ARGV[5]))
+      is_many = count > beyond or bytes >= tonumber(ARGV[5])
     end
     local last = field_of(there, 'last-entry')
-    if waiting and waiting > beyond and last then
-      local bytes = 0
-      for _, part in ipairs(last[2]) do bytes = bytes + #part end
-      for _, part in ipairs({ stream, received, last[1], bytes }) do answer[#answer + 1] = part end
+    if is_many and last then
+      for _, part in ipairs({ stream, received, last[1] }) do answer[#answer + 1] = part end
     end
   end
 end
-if #answer == 0 then return answer end
-for stream = 1, 2 do
-  local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[stream], group)
-  for _, consumer in ipairs(consumers.err and {} or consumers) do
-    local is_ours = string.find(field_of(consumer, 'name'), '/', 1, true)
-    if not is_ours and field_of(consumer, 'idle') < 60000 then return {} end
-  end
-end
-local looker, till = string.match(redis.call('HGET', KEYS[13], 'looker') or '', '^(%S+) (%d+)$')
-local is_looked = looker and tonumber(till) > now
-if is_looked and looker ~= host then return {} end
+if #answer == 0 or others_are_active(1, group) or others_are_active(2, group) then return {} end
 redis.call('HSET', KEYS[13], 'looker', host .. ' ' .. string.format('%.0f', now + tonumber(ARGV[4])))
 table.insert(answer, 1, redis.call('ZCOUNT', KEYS[3], '-inf', 0))
-table.insert(answer, 1, is_looked and 0 or 1)
+table.insert(answer, 1, looker == host and 0 or 1)
 return answer
+";
+
+/// ARGV: stream, first and last id, `newest` if those at the end are asked for, how many at most, after how many bytes it is
+/// enough. Answers whether there may be more, and the entries.
+pub(super) const SHOW: &str = "
+local stream, first, last, is_newest = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4] == 'newest'
+local max, bytes_max, shown, bytes = tonumber(ARGV[5]), tonumber(ARGV[6]), {}, 0
+while #shown < max and bytes < bytes_max do
+  local size = math.min(PAGE, max - #shown)
+  local page
+  if is_newest then page = redis.call('XREVRANGE', KEYS[stream], last, first, 'COUNT', size)
+  else page = redis.call('XRANGE', KEYS[stream], first, last, 'COUNT', size) end
+  for _, entry in ipairs(page) do
+    shown[#shown + 1] = entry
+    bytes = bytes + bytes_of(entry)
+  end
+  if #page < size then return { 0, shown } end
+  if is_newest then last = '(' .. page[size][1] else first = '(' .. page[size][1] end
+end
+return { 1, shown }
 ";
 
 /// ARGV: group; then stream, id and stored delivery of each entry. Answers how many were moved. One that is in the schedule, or
@@ -118,9 +129,10 @@ for at = 2, #ARGV, 3 do
   if waits and not is_elsewhere then
     local ms, seq = string.match(id, '^(%d+)-(%d+)$')
     redis.call('HSET', KEYS[4], member, ARGV[at + 2])
-    -- In the order of their ids, and before all others.
-    redis.call('ZADD', KEYS[3], string.format('%.0f', ms * 1000 + math.min(seq, 999) - 9e15), member)
-    redis.call('ZADD', KEYS[14], ms, member)
+    -- In the order of their ids, and before all others; ids of a producer need not be times.
+    local due = string.format('%.0f', math.min(ms * 1000 + math.min(seq, 999) - 9e15, 0))
+    redis.call('ZADD', KEYS[3], due, member)
+    redis.call('ZADD', KEYS[14], due, member)
     moved = moved + 1
   end
 end
@@ -142,24 +154,20 @@ return answer
 impl Redis {
     pub(super) async fn look(&self, beyond: usize, max: usize) -> Result<Option<Ahead>, Error> {
         let mut look = self.invocation(&self.scripts.look);
-        look.arg(&self.keys.group).arg(&self.host_id).arg(beyond).arg(millis(LOOKS_FOR));
+        look.arg(&self.keys.group).arg(&self.host_id).arg(beyond).arg(millis(LOOKS_FOR)).arg(SHOWN_BYTES_MAX);
         let Some(outlook) = reply::outlook(self.run::<Value>(&look).await?)? else { return Ok(None) };
-        let (stream, of, part, max) = {
-            let mut looked = self.looking.looked();
+        let (stream, of, part) = {
+            let mut lookouts = self.looking.lookouts();
             if outlook.is_fresh {
-                looked.lookouts.forget();
+                lookouts.forget();
             }
-            let Some((stream, of)) = looked.lookouts.choose(outlook.streams) else { return Ok(None) };
-            let entry_bytes = looked.entry_bytes.max(of.last_bytes).max(1);
-            let max = max.min(SHOWN_BYTES_MAX / entry_bytes).max(1);
-            let part = looked.lookouts.part(stream, of.received, of.newest);
-            (stream, of, part, max)
+            let Some((stream, of)) = lookouts.choose(outlook.streams) else { return Ok(None) };
+            let part = lookouts.part(stream, of.received, of.newest);
+            (stream, of, part)
         };
-        let entries = self.look_at(stream, part, max).await?;
-        let mut looked = self.looking.looked();
-        looked.entry_bytes = entries.iter().map(bytes_of).sum::<usize>() / entries.len().max(1);
+        let (entries, is_cut) = self.show(stream, part, max).await?;
         let span = entries.first().zip(entries.last()).map(|(first, last)| (first.handle.id, last.handle.id));
-        let seen = looked.lookouts.looked(stream, part, span, entries.len() >= max);
+        let seen = self.looking.lookouts().looked(stream, part, span, is_cut);
         let room = beyond.saturating_sub(outlook.due_first);
         Ok(Some(Ahead {
             stream,
@@ -171,23 +179,17 @@ impl Redis {
         }))
     }
 
-    async fn look_at(&self, stream: Stream, part: Part, max: usize) -> Result<Vec<Entry>, Error> {
-        let (name, from, to) = match part {
-            Part::Newest { after } => ("XREVRANGE", "+".to_owned(), format!("({after}")),
-            Part::Gap { after, before } => ("XRANGE", format!("({after}"), format!("({before}")),
+    /// Entries of a part, oldest first, and whether there may be more of them.
+    async fn show(&self, stream: Stream, part: Part, max: usize) -> Result<(Vec<Entry>, bool), Error> {
+        let (first, last, end) = match part {
+            Part::Newest { after } => (format!("({after}"), "+".to_owned(), "newest"),
+            Part::Gap { after, before } => (format!("({after}"), format!("({before}"), "oldest"),
         };
-        let mut range = cmd(name);
-        range.arg(self.stream_key(stream)).arg(from).arg(to).arg("COUNT").arg(max);
-        let mut entries = reply::entries(stream, self.ask(&range).await?)?;
+        let mut show = self.invocation(&self.scripts.show);
+        show.arg(reply::stream_number(stream)).arg(first).arg(last).arg(end).arg(max).arg(SHOWN_BYTES_MAX);
+        let (mut entries, is_cut) = reply::shown(stream, self.run(&show).await?)?;
         entries.sort_unstable_by_key(|entry| entry.handle.id);
-        Ok(entries)
-    }
-
-    fn stream_key(&self, stream: Stream) -> &str {
-        match stream {
-            Stream::Events => &self.keys.events,
-            Stream::Deliveries => &self.keys.deliveries,
-        }
+        Ok((entries, is_cut))
     }
 
     pub(super) async fn overtake(&self, entries: &[(Handle, Bytes)]) -> Result<usize, Error> {
@@ -217,12 +219,5 @@ impl Redis {
         let mut moved = moved.into_iter().peekable();
         let is_left = |(at, _): &(usize, Entry)| moved.next_if_eq(at).is_none();
         Ok(entries.into_iter().enumerate().filter(is_left).map(|(_, entry)| entry).collect())
-    }
-}
-
-fn bytes_of(entry: &Entry) -> usize {
-    match &entry.content {
-        Content::Fields(fields) => fields.iter().map(|(name, value)| name.len() + value.len()).sum(),
-        Content::Stored(stored) => stored.len(),
     }
 }

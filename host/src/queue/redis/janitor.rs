@@ -35,6 +35,35 @@ local function group_of(stream, name)
     if field_of(group, 'name') == name then return group end
   end
 end
+-- Workers of other programs that read the same group.
+local function others_are_active(stream, group)
+  local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[stream], group)
+  for _, consumer in ipairs(consumers.err and {} or consumers) do
+    local is_ours = string.find(field_of(consumer, 'name'), '/', 1, true)
+    if not is_ours and field_of(consumer, 'idle') < 60000 then return true end
+  end
+  return false
+end
+-- Entries that are read at once: all of them lie in memory, and they may be large.
+local PAGE = 10
+local function bytes_of(entry)
+  local bytes = 0
+  for _, part in ipairs(entry[2]) do bytes = bytes + #part end
+  return bytes
+end
+-- How many there are after an id, and their bytes, until there are so many of either.
+local function count_after(stream, id, max, bytes_max)
+  local count, bytes = 0, 0
+  while count < max and bytes < bytes_max do
+    local size = math.min(PAGE, max - count)
+    local page = redis.call('XRANGE', KEYS[stream], '(' .. id, '+', 'COUNT', size)
+    for _, entry in ipairs(page) do bytes = bytes + bytes_of(entry) end
+    count = count + #page
+    if #page < size then break end
+    id = page[size][1]
+  end
+  return count, bytes
+end
 local function count_acked(stream, count)
   if stream == 1 and count > 0 then redis.call('HINCRBY', KEYS[13], 'acked', count) end
 end
@@ -70,12 +99,12 @@ for stream = 1, 2 do
     redis.call('XTRIM', KEYS[stream], 'MINID', '~', cut, 'LIMIT', ARGV[4])
   end
 end
-tidy_ahead(group)
+local are_moved_tidy = tidy_ahead(group)
 local function count(name) return tonumber(redis.call('HGET', KEYS[13], name) or 0) end
 local function total() return count('lost') + count('lost in hand') end
 local stream, of = redis.pcall('XINFO', 'STREAM', KEYS[1]), group_of(1, group)
 local added = not stream.err and field_of(stream, 'entries-added')
-if not added or not of then return total() end
+if not added or not of or not are_moved_tidy then return total() end
 local last, length, first = field_of(of, 'last-delivered-id'), field_of(stream, 'length'), field_of(stream, 'first-entry')
 local waiting = nil
 if length == 0 or field_of(stream, 'last-generated-id') == last then waiting = 0
@@ -83,12 +112,7 @@ elseif padded(first[1]) > padded(last) then waiting = length end
 if not waiting then return total() end
 local missing = added - waiting - count('acked') - field_of(of, 'pending')
 local lost = missing - tonumber(redis.call('HGET', KEYS[13], 'base') or missing)
-local others = false
-for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], group)) do
-  local is_active = field_of(consumer, 'idle') < 60000
-  if is_active and not string.find(field_of(consumer, 'name'), '/', 1, true) then others = true end
-end
-if others or lost < count('lost') then lost = count('lost') end
+if others_are_active(1, group) or lost < count('lost') then lost = count('lost') end
 redis.call('HSET', KEYS[13], 'base', string.format('%.0f', missing - lost), 'lost', string.format('%.0f', lost))
 return total()
 ";
@@ -110,12 +134,14 @@ return created
 
 /// Entries that one step trims at most, because Redis does nothing else meanwhile.
 const TRIMMED_MAX: usize = 100_000;
-/// Entries that are counted one by one at most, for the same reason.
+/// Entries that are counted one by one at most, for the same reason, and their bytes.
 const COUNTED_MAX: usize = 1000;
+const COUNTED_BYTES_MAX: usize = 4 << 20;
 
-/// ARGV: a stream, an id, how many at most. Answers how many there are after it.
+/// ARGV: a stream, an id, after how many it is enough, and after how many bytes. Answers how many there are after it.
 pub(super) const COUNT_AFTER: &str = "
-return #redis.call('XRANGE', KEYS[tonumber(ARGV[1])], '(' .. ARGV[2], '+', 'COUNT', ARGV[3])
+local count = count_after(tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]))
+return count
 ";
 
 impl Redis {
@@ -134,7 +160,7 @@ impl Redis {
         }
         let number = if stream == self.keys.events { Stream::Events } else { Stream::Deliveries };
         let mut count = self.invocation(&self.scripts.count_after);
-        count.arg(reply::stream_number(number)).arg(&group.last).arg(COUNTED_MAX);
+        count.arg(reply::stream_number(number)).arg(&group.last).arg(COUNTED_MAX).arg(COUNTED_BYTES_MAX);
         self.run(&count).await
     }
 

@@ -95,8 +95,6 @@ pub(super) struct Waiting {
     pub(super) received: EntryId,
     /// The last one there.
     pub(super) newest: EntryId,
-    /// Its size.
-    pub(super) last_bytes: usize,
 }
 
 pub(super) fn outlook(value: Value) -> Result<Option<Outlook>, Error> {
@@ -105,12 +103,17 @@ pub(super) fn outlook(value: Value) -> Result<Option<Outlook>, Error> {
     let (Some(is_fresh), Some(due_first)) = (parts.next(), parts.next()) else { return Ok(None) };
     let mut outlook = Outlook { is_fresh: count(&is_fresh)? == 1, due_first: size(&due_first)?, streams: Vec::new() };
     while let (Some(stream), Some(received), Some(newest)) = (parts.next(), parts.next(), parts.next()) {
-        let last_bytes = size(&parts.next().unwrap_or(Value::Nil))?;
         let stream = if count(&stream)? == 1 { Stream::Events } else { Stream::Deliveries };
-        let waiting = Waiting { received: id(&bytes(received)?)?, newest: id(&bytes(newest)?)?, last_bytes };
+        let waiting = Waiting { received: id(&bytes(received)?)?, newest: id(&bytes(newest)?)? };
         outlook.streams.push((stream, waiting));
     }
     Ok(Some(outlook))
+}
+
+/// The answer of the script that shows what waits: the entries, and whether there may be more.
+pub(super) fn shown(stream: Stream, value: Value) -> Result<(Vec<Entry>, bool), Error> {
+    let [is_cut, shown] = parts(value)?;
+    Ok((entries(stream, shown)?, count(&is_cut)? == 1))
 }
 
 /// The answer of the script that settles: how many operations were about what the host has no more, and the number of each

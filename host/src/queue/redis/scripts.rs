@@ -22,6 +22,7 @@ pub(super) struct Scripts {
     pub(super) count_after: Script,
     pub(super) create_groups: Script,
     pub(super) look: Script,
+    pub(super) show: Script,
     pub(super) move_ahead: Script,
     pub(super) pass_over: Script,
 }
@@ -43,9 +44,10 @@ impl Scripts {
             give_back: with_clock(liveness::GIVE_BACK),
             leave: with_clock(liveness::LEAVE),
             tidy: with_clock(janitor::TIDY),
-            count_after: Script::new(janitor::COUNT_AFTER),
+            count_after: with_clock(janitor::COUNT_AFTER),
             create_groups: with_clock(janitor::CREATE_GROUPS),
             look: with_clock(ahead::LOOK),
+            show: with_clock(ahead::SHOW),
             move_ahead: with_clock(ahead::MOVE),
             pass_over: with_clock(ahead::PASS_OVER),
         }
