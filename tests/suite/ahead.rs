@@ -13,8 +13,8 @@ use weft::queue::Queue;
 use weft::subscription::Ordering;
 
 /// Of a healthy subscription, and of one whose endpoint is down.
-const HEALTHY: usize = 10_000;
-const DOWN: usize = 5_000;
+const HEALTHY: usize = 4000;
+const DOWN: usize = 2000;
 /// Of one that keeps an order.
 const STRICT: usize = 5;
 const NEWCOMERS: usize = 2;
