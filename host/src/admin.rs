@@ -86,6 +86,8 @@ fn router(admin: Arc<Admin>) -> Router {
 struct Readiness {
     ready: bool,
     causes: Vec<Cause>,
+    /// In the way of nothing.
+    warnings: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -98,7 +100,7 @@ async fn ready(State(admin): State<Arc<Admin>>) -> (StatusCode, Json<Readiness>)
     let causes = admin.health.causes().into_iter().map(|(part, cause)| Cause { part: part.name(), cause });
     let causes: Vec<Cause> = causes.collect();
     let status = if causes.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Readiness { ready: causes.is_empty(), causes }))
+    (status, Json(Readiness { ready: causes.is_empty(), causes, warnings: admin.health.warnings() }))
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {

@@ -30,14 +30,13 @@ use crate::sender::{self, Authorities, Guard, Sender, authorities};
 use crate::store::{self, Store};
 use crate::subscription::Endpoint;
 use crate::telemetry::Telemetry;
-use shards::LeftOut;
+use dangers::Dangers;
 
+mod dangers;
 mod outgoing;
 mod shards;
+mod spread;
 mod state;
-
-/// A store that did not answer when it was asked for dangers is asked again after this.
-const DANGERS_AGAIN: Duration = Duration::from_secs(5);
 
 /// Why a daemon cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -79,8 +78,8 @@ pub struct Daemon {
     used: Vec<(String, PluginRef)>,
     /// What plugins keep.
     state: Option<Arc<Store>>,
-    /// Shards that are not the queue's.
-    left_out: LeftOut,
+    /// What of the store somebody should know.
+    dangers: Dangers,
     tokens: Vec<admin::Token>,
     listener: TcpListener,
 }
@@ -118,8 +117,8 @@ impl Daemon {
         let health = Arc::new(Health::starting());
         let gate = limits.gate();
         let parts = Parts { queue, directory, plugins, sender, health, telemetry, gate, limits };
-        let (used, left_out) = (config.plugins_used(), LeftOut::of(&config.queue)?);
-        Ok(Daemon { parts, chained, used, state, left_out, tokens: config.admin.tokens, listener })
+        let (used, dangers) = (config.plugins_used(), Dangers::of(&config.queue)?);
+        Ok(Daemon { parts, chained, used, state, dangers, tokens: config.admin.tokens, listener })
     }
 
     /// Where the admin listener is.
@@ -142,7 +141,7 @@ impl Daemon {
 
     /// Delivers until `shutdown` resolves, then drains and returns.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Daemon { parts, chained, used, state, left_out, tokens, listener } = self;
+        let Daemon { parts, chained, used, state, dangers, tokens, listener } = self;
         let plugins = Arc::clone(&parts.plugins);
         let stop = CancellationToken::new();
         let admin = Admin {
@@ -156,7 +155,7 @@ impl Daemon {
             directory: parts.directory.clone(),
             stop: stop.clone(),
         };
-        let warning = warn_of_dangers(Arc::clone(&parts.queue), left_out);
+        let warning = dangers.watch(Arc::clone(&parts.queue), Arc::clone(&parts.health));
         let warning = tokio::spawn(stop.clone().run_until_cancelled_owned(warning));
         let serving = tokio::spawn(admin::serve(admin, listener, stop.clone().cancelled_owned()));
         let mut shutdown = pin!(shutdown);
@@ -214,17 +213,6 @@ fn warn_of_settings(used: &[(String, PluginRef)], plugins: &Plugins) {
     for (path, used) in used {
         for mistake in plugins.check_settings(&used.name, &used.settings) {
             tracing::warn!(plugin = used.name, "{path}.{mistake}");
-        }
-    }
-}
-
-/// A store that does not answer yet is asked again.
-async fn warn_of_dangers(queue: Arc<dyn Queue>, left_out: LeftOut) {
-    let dangers = async || Ok::<_, queue::Error>([queue.check().await?, left_out.dangers().await?].concat());
-    loop {
-        match dangers().await {
-            Ok(dangers) => return dangers.iter().for_each(|danger| tracing::warn!("{danger}")),
-            Err(_) => tokio::time::sleep(DANGERS_AGAIN).await,
         }
     }
 }

@@ -50,13 +50,15 @@ const UNPOISONED: &str = "no holder of this lock can panic";
 pub struct Health {
     /// By part and shard of the queue, so that one which works says nothing of another.
     causes: Mutex<BTreeMap<(Part, usize), String>>,
+    /// In the way of nothing, yet somebody should know.
+    warnings: Mutex<Vec<String>>,
 }
 
 impl Health {
     /// Not ready before [`Health::started`].
     pub(crate) fn starting() -> Health {
         let cause = ((Part::Lifecycle, 0), "starting: the queue's store has not answered yet".to_owned());
-        Health { causes: Mutex::new(BTreeMap::from([cause])) }
+        Health { causes: Mutex::new(BTreeMap::from([cause])), warnings: Mutex::default() }
     }
 
     pub(crate) fn started(&self) {
@@ -97,6 +99,17 @@ impl Health {
                 }
             }
         }
+    }
+
+    /// What endangers events or their pace now, all of it, though the host can do its work.
+    pub(crate) fn warn(&self, warnings: Vec<String>) {
+        *self.warnings.lock().expect(UNPOISONED) = warnings;
+    }
+
+    /// What somebody should look at, ready or not.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().expect(UNPOISONED).clone()
     }
 
     /// What is in the way, by part; empty when ready.

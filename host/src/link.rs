@@ -15,10 +15,12 @@ use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Serv
 
 pub use address::{Address, BadAddress, TlsFiles};
 use finder::{Finder, Found};
+pub use masters::Masters;
 pub use slot::{crc16, hash_tag};
 
 mod address;
 mod finder;
+mod masters;
 mod slot;
 
 /// Who asks sooner after a failed attempt to connect gets its error: many who ask must not make many attempts.

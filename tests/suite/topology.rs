@@ -330,6 +330,65 @@ async fn owners(cluster: &Cluster) -> Vec<usize> {
     owners
 }
 
+/// By their names alone, two of three shards lie on one master. That is told, with what mends it; and then each has its own.
+#[tokio::test]
+async fn three_shards_lie_on_three_masters() {
+    let (cluster, receiver) = (Cluster::start(3).await, Receiver::start().await);
+    let mut config = config(&cluster.url(), &keys());
+    (config.queue.shards, config.delivery.worker_count) = (3, 3);
+    let host = TestHost::with(config.clone()).await;
+    let told = eventually("uneven shards are told of", || async {
+        warnings(&host.url("/readyz")).await.into_iter().find(|warning| warning.contains("lie unevenly"))
+    })
+    .await;
+    host.stop().await;
+    let slot: u16 = cluster.nodes[0].run(&["CLUSTER", "KEYSLOT", "{o2ims:1}:events"]).await;
+    let to = format!("127.0.0.1:{}", cluster.nodes[1].port());
+    assert!(told.contains(&format!("0 on {to}")), "{told}");
+    assert!(told.contains(&format!("move slot {slot}, which has {{o2ims:1}}:events, to {to}")), "{told}");
+    let (_, word) = told.split_once("write ").unwrap();
+    let (word, _) = word.split_once(' ').unwrap();
+
+    let queue = &mut config.queue;
+    for key in [&mut queue.events, &mut queue.deliveries, &mut queue.retry, &mut queue.dead_letters] {
+        *key = key.replace("o2ims", word);
+    }
+    let host = TestHost::with(config.clone()).await;
+    let event = |number: usize| {
+        let event = Event::to(&receiver.url("/")).id(format!("n-{number}"));
+        event.subscription(&format!("s-{}", number % 100)).json().into()
+    };
+    host.queue.publish(&(0..300).map(event).collect::<Vec<_>>()).await.unwrap();
+    receiver.wait_for(300).await;
+    let of_queue = Keys { events: config.queue.events.clone(), ..keys() };
+    let (mut owners, mut lengths) = (HashSet::new(), Vec::new());
+    for shard in 0..3 {
+        let key = of_queue.of_shard(shard).events;
+        let owner = cluster.owner(&key).await;
+        owners.insert(owner);
+        lengths.push(cluster.nodes[owner].run::<usize>(&["XLEN", &key]).await);
+    }
+    assert_eq!(owners.len(), 3);
+    assert!(lengths.iter().all(|length| *length > 0), "{lengths:?}");
+    assert_eq!(lengths.iter().sum::<usize>(), 300);
+    assert_eq!(receiver.ids().into_iter().collect::<HashSet<_>>().len(), 300);
+    eventually("all is settled", || async {
+        let depth = host.queue.depth().await.unwrap();
+        (depth.pending + depth.waiting + depth.scheduled == 0).then_some(())
+    })
+    .await;
+    assert!(!warnings(&host.url("/readyz")).await.iter().any(|warning| warning.contains("unevenly")));
+    host.stop().await;
+}
+
+/// What `/readyz` says that is in the way of nothing.
+async fn warnings(url: &str) -> Vec<String> {
+    let answer = reqwest::get(url).await.unwrap();
+    let text = answer.text().await.unwrap();
+    let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+    answer["warnings"].as_array().unwrap().iter().map(|warning| warning.as_str().unwrap().to_owned()).collect()
+}
+
 /// One master away of three, where the others go on without it: so do their shards.
 #[tokio::test]
 async fn a_shard_that_is_away_holds_up_itself_alone() {
@@ -417,7 +476,20 @@ async fn what_lies_in_shards_that_are_left_out_is_told() {
         let weft = WeftProcess::serve(&file(shards)).await;
         let told = format!("deliveries and 0 dead letters lie under {key} and the keys beside it");
         until("it says so", || weft.log().contains(&told)).await;
-        assert!(weft.log().contains(&format!("let a host with queue.shards = {mend} run")), "{}", weft.log());
+        let mend = format!("let a host with queue.shards = {mend} run");
+        assert!(weft.log().contains(&mend), "{}", weft.log());
+        let readyz = format!("{}/readyz", weft.admin);
+        eventually("so does /readyz, which is ready", || async {
+            let says = |warning: &String| warning.contains(&told) && warning.contains(&mend);
+            let is_told = warnings(&readyz).await.iter().any(says);
+            (is_told && reqwest::get(&readyz).await.unwrap().status() == 200).then_some(())
+        })
+        .await;
+        let _: u64 = redis.run(&["DEL", key]).await;
+        eventually("it says so no more", || async {
+            (!warnings(&readyz).await.iter().any(|warning| warning.contains("lie under"))).then_some(())
+        })
+        .await;
     }
 }
 

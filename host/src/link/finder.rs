@@ -162,14 +162,14 @@ impl Finder {
 }
 
 /// Some slots, and who has them, the master first.
-struct Range {
-    first: u16,
-    last: u16,
-    nodes: Vec<Node>,
+pub(super) struct Range {
+    pub(super) first: u16,
+    pub(super) last: u16,
+    pub(super) nodes: Vec<Node>,
 }
 
 /// The answer of `CLUSTER SLOTS`. A node that does not know its own address leaves it empty.
-fn ranges(slots: &Value, asked: &Node) -> Vec<Range> {
+pub(super) fn ranges(slots: &Value, asked: &Node) -> Vec<Range> {
     let node = |value: &Value| {
         let mut parts = value.as_sequence()?.iter().cloned();
         let host: Option<String> = redis::from_redis_value(parts.next()?).ok()?;
@@ -192,7 +192,7 @@ async fn open(client: &Client, waits: Waits) -> RedisResult<MultiplexedConnectio
 }
 
 /// Asks one of those that know.
-async fn ask<T: FromRedisValue>(client: &Client, question: &Cmd) -> RedisResult<T> {
+pub(super) async fn ask<T: FromRedisValue>(client: &Client, question: &Cmd) -> RedisResult<T> {
     let mut connection = open(client, Waits { connect: KNOWS_BY, response: KNOWS_BY }).await?;
     question.query_async(&mut connection).await
 }
@@ -214,6 +214,6 @@ fn untold(why: impl Display) -> redis::RedisError {
     failed(format!("no Sentinel tells who the master is; {why}"))
 }
 
-fn failed(what: impl Display) -> redis::RedisError {
+pub(super) fn failed(what: impl Display) -> redis::RedisError {
     io::Error::other(what.to_string()).into()
 }
