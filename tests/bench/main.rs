@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 mod bare;
+mod masters;
 mod newcomer;
 mod plugin_call;
 mod producer;
@@ -16,6 +17,7 @@ mod scale;
 mod scenario;
 mod stack;
 mod table;
+mod throttle;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -10,6 +10,7 @@ use tests::{Event, RedisServer};
 use weft::queue::Queue;
 use weft::queue::embedded::Embedded;
 
+use crate::masters;
 use crate::newcomer;
 use crate::plugin_call::{self, PluginCall};
 use crate::producer::Producer;
@@ -36,7 +37,7 @@ type Scenario = (&'static str, fn() -> Measured);
 
 /// Measures the named figures; all, if none is named.
 pub(crate) async fn all(names: &[&str]) -> Result<()> {
-    let figures: [Scenario; 13] = [
+    let figures: [Scenario; 14] = [
         ("drain", || Box::pin(drain())),
         ("plugin-call", || Box::pin(async { tokio::task::spawn_blocking(plugin_calls).await? })),
         ("languages", || Box::pin(async { tokio::task::spawn_blocking(languages).await? })),
@@ -49,6 +50,7 @@ pub(crate) async fn all(names: &[&str]) -> Result<()> {
         ("scheduled", || Box::pin(scale::scheduled())),
         ("tarpits", || Box::pin(scale::tarpits())),
         ("newcomer", || Box::pin(newcomer::newcomer())),
+        ("masters", || Box::pin(masters::masters())),
         ("recovery", || Box::pin(scale::recovery())),
     ];
     for name in names {
