@@ -32,8 +32,8 @@ use letters::{
 };
 use waiting::{
     all_due, subscriptions_with_parked_deliveries_are_found_in_pages, those_in_line_come_one_after_the_other,
-    what_is_parked_comes_back_oldest_first_when_asked_for, what_is_parked_from_the_schedule_keeps_its_age,
-    who_is_first_in_line_stays_so_until_it_is_over,
+    what_is_brought_back_comes_in_the_order_of_its_publication, what_is_parked_comes_back_oldest_first_when_asked_for,
+    what_is_parked_from_the_schedule_keeps_its_age, who_is_first_in_line_stays_so_until_it_is_over,
 };
 
 mod ahead;
@@ -157,6 +157,7 @@ on_each! {
     settling_with_an_old_lease_changes_nothing
     what_a_living_host_has_in_hand_is_its_own
     what_is_given_back_comes_at_once
+    what_is_given_back_comes_before_what_is_due
     settling_twice_changes_nothing
     a_batch_settles_each_entry_in_its_own_way
     a_dead_letter_keeps_all_it_is_told
@@ -171,6 +172,7 @@ on_each! {
     depth_counts_what_waits_where
     what_is_parked_comes_back_oldest_first_when_asked_for
     what_is_parked_from_the_schedule_keeps_its_age
+    what_is_brought_back_comes_in_the_order_of_its_publication
     subscriptions_with_parked_deliveries_are_found_in_pages
     those_in_line_come_one_after_the_other
     who_is_first_in_line_stays_so_until_it_is_over
@@ -466,6 +468,20 @@ async fn what_is_given_back_comes_at_once(store: Store) {
     let queue = store.open();
     let left = left_behind(&*queue).await;
     assert!(entries[1..].iter().any(|entry| entry.handle == left.handle), "{left:?}");
+}
+
+async fn what_is_given_back_comes_before_what_is_due(store: Store) {
+    let queue = store.open();
+    let entries = in_hand(&*queue, 3).await;
+    queue.settle(&[scheduled(entries[0].handle, Duration::ZERO, "taken")]).await.unwrap();
+    let taken = due(&*queue).await;
+    let rest = entries[1..].iter().map(|entry| scheduled(entry.handle, Duration::ZERO, "due"));
+    queue.settle(&rest.collect::<Vec<_>>()).await.unwrap();
+    // By the clock of the store it is later now, so what is given back now must not be due from now on only.
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    queue.give_back(&[taken.handle]).await.unwrap();
+    let first = queue.take_due(count(1)).await.unwrap().entries;
+    assert_eq!(first[0].content, taken.content);
 }
 
 async fn settling_twice_changes_nothing(store: Store) {

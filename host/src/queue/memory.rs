@@ -144,7 +144,7 @@ impl State {
         }
     }
 
-    fn give_back(&mut self, handle: &Handle, now: u64) {
+    fn give_back(&mut self, handle: &Handle) {
         let key = key(handle);
         match handle.place {
             Place::Stream => {
@@ -154,7 +154,7 @@ impl State {
             }
             Place::Schedule { lease } => {
                 if let Some((_, stored)) = self.scheduled.get(&key).filter(|(due, _)| *due == lease).cloned() {
-                    self.schedule(key, now, stored);
+                    self.schedule(key, FIRST, stored);
                 }
             }
         }
@@ -326,8 +326,9 @@ impl Queue for Memory {
     }
 
     async fn give_back(&self, handles: &[Handle]) -> Result<(), Error> {
-        let (mut state, now) = (self.state(), self.now());
-        handles.iter().for_each(|handle| state.give_back(handle, now));
+        let mut state = self.state();
+        handles.iter().for_each(|handle| state.give_back(handle));
+        drop(state);
         self.added.notify_waiters();
         Ok(())
     }

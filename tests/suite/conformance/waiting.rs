@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use weft::entry::{Content, Handle};
+use tests::RedisServer;
+use weft::entry::{Content, Entry, EntryId, Handle};
 use weft::outcome::DeadReason;
 use weft::queue::Queue;
 
-use super::{SOON, Store, count, dead, done, due, event, in_hand, letter, parked, scheduled};
+use super::{SOON, Store, count, dead, done, due, event, in_hand, letter, parked, receive, scheduled};
 
 pub(super) async fn what_is_parked_comes_back_oldest_first_when_asked_for(store: Store) {
     let queue = store.open();
@@ -52,6 +53,73 @@ pub(super) async fn what_is_parked_from_the_schedule_keeps_its_age(store: Store)
         assert_eq!(queue.unpark(&[("a".into(), 1)]).await.unwrap(), [1]);
         assert_eq!(due(&*queue).await.content, Content::Stored(expected.into()));
     }
+}
+
+pub(super) async fn what_is_brought_back_comes_in_the_order_of_its_publication(store: Store) {
+    const MANY: usize = 120;
+    let queue = store.open();
+    let entries = in_hand(&*queue, MANY).await;
+    queue.settle(&entries.iter().map(|entry| parked(entry.handle, "a", "x")).collect::<Vec<_>>()).await.unwrap();
+    // Not all at once, and what comes later is taken later.
+    assert_eq!(queue.unpark(&[("a".into(), MANY / 2)]).await.unwrap(), [MANY / 2]);
+    assert_eq!(queue.unpark(&[("a".into(), MANY)]).await.unwrap(), [MANY / 2]);
+    assert_in_order(&queue.take_due(count(MANY)).await.unwrap().entries, MANY);
+}
+
+/// Each shard's by itself.
+#[track_caller]
+fn assert_in_order(entries: &[Entry], number: usize) {
+    let ids: Vec<_> = entries.iter().map(|entry| entry.handle.id).collect();
+    let mut sorted = ids.clone();
+    sorted.sort();
+    sorted.dedup();
+    let of_shard = |ids: &[EntryId], shard| ids.iter().filter(|id| id.shard == shard).copied().collect::<Vec<_>>();
+    for shard in [None, Some(0), Some(1)] {
+        assert_eq!(of_shard(&ids, shard), of_shard(&sorted, shard));
+    }
+    assert_eq!(sorted.len(), number);
+}
+
+/// Redis sorts what is due at the same time by its text, where 10 is before 9.
+#[tokio::test]
+async fn what_was_published_in_one_millisecond_is_brought_back_and_moved_ahead_in_its_order() {
+    const NUMBERS: [u64; 9] = [8, 9, 10, 98, 101, 999, 1000, 9999, 10_000];
+    let server = RedisServer::start().await;
+    let store = Store::Redis(server);
+    let Store::Redis(server) = &store else { unreachable!("it is in Redis") };
+    let queue = store.open();
+    assert!(queue.receive(0, count(1), Duration::from_millis(1)).await.unwrap().is_empty());
+    let publish = async |ms: u64| {
+        for number in NUMBERS {
+            let _: String = server.run(&["XADD", "o2ims:events", &format!("{ms}-{number}"), "event", "{}"]).await;
+        }
+    };
+    for ms in [1, 999, 1000, 1_800_000_000_000] {
+        publish(ms).await;
+    }
+    let all = 4 * NUMBERS.len();
+    let entries = receive(&*queue, all).await;
+    queue.settle(&entries.iter().map(|entry| parked(entry.handle, "a", "x")).collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(queue.unpark(&[("a".into(), all)]).await.unwrap(), [all]);
+    // What is moved ahead of all that wait goes before what is brought back.
+    publish(1_800_000_000_001).await;
+    let ahead = queue.look_ahead(1, count(100)).await.unwrap().expect("so many wait").entries;
+    let moving: Vec<_> = ahead.iter().map(|entry| (entry.handle, Bytes::from_static(b"x"))).collect();
+    assert_eq!(queue.move_ahead(&moving).await.unwrap(), NUMBERS.len());
+    let due = queue.take_due(count(100)).await.unwrap().entries;
+    let (moved, back) = due.split_at(NUMBERS.len());
+    assert!(moved.iter().all(|entry| entry.handle.id.ms == 1_800_000_000_001));
+    assert_in_order(moved, NUMBERS.len());
+    assert_in_order(back, all);
+    // Whoever gives something back lets others have it where it was.
+    queue.give_back(&due.iter().map(|entry| entry.handle).collect::<Vec<_>>()).await.unwrap();
+    assert_in_order(&queue.take_due(count(100)).await.unwrap().entries, due.len());
+    // Ids of producers that count something else than milliseconds are due as well.
+    let _: String = server.run(&["XADD", "o2ims:events", "9223372036854775807-1", "event", "{}"]).await;
+    let far = receive(&*queue, 1).await;
+    queue.settle(&[parked(far[0].handle, "b", "far")]).await.unwrap();
+    assert_eq!(queue.unpark(&[("b".into(), 1)]).await.unwrap(), [1]);
+    assert_eq!(queue.take_due(count(1)).await.unwrap().entries[0].content, Content::Stored("far".into()));
 }
 
 pub(super) async fn subscriptions_with_parked_deliveries_are_found_in_pages(store: Store) {

@@ -33,9 +33,18 @@ impl Looking {
 
 /// `KEYS[14]`: what was moved ahead and not yet come to where it waited, in the order of their ids.
 ///
+/// `before_all` is a due time before all that is due by time. Those of one `rank` are in the order of their ids: of equal
+/// scores Redis goes by the text, so the score has how many digits the second number has. An id whose first number is no time
+/// in milliseconds, but more, is due before all as well.
+///
 /// `tidy_ahead` forgets some of what nobody will come to any more, and tells whether there is no event left that was trimmed
 /// after it was moved: such a one is not lost. What is trimmed is the oldest, so after one that is there are none.
 pub(super) const COMMON: &str = "
+local MOVED, BROUGHT_BACK = -9e15, -45e14
+local function before_all(rank, id)
+  local ms, seq = string.match(id, '^(%d+)-(%d+)$')
+  return string.format('%.0f', rank + math.min(ms * 20 + #seq, 4e15))
+end
 local function pass_over(stream, group, id)
   if redis.call('ZREM', KEYS[14], stream .. ':' .. id) == 0 then return false end
   count_acked(stream, redis.call('XACK', KEYS[stream], group, id))
@@ -127,10 +136,9 @@ for at = 2, #ARGV, 3 do
   local waits = received[stream] and padded(id) > received[stream] and #redis.call('XRANGE', KEYS[stream], id, id) > 0
   local is_elsewhere = redis.call('ZSCORE', KEYS[14], member) or redis.call('HEXISTS', KEYS[4], member) == 1
   if waits and not is_elsewhere then
-    local ms, seq = string.match(id, '^(%d+)-(%d+)$')
     redis.call('HSET', KEYS[4], member, ARGV[at + 2])
-    -- In the order of their ids, and before all others; ids of a producer need not be times.
-    local due = string.format('%.0f', math.min(ms * 1000 + math.min(seq, 999) - 9e15, 0))
+    -- In the order of their ids.
+    local due = before_all(MOVED, id)
     redis.call('ZADD', KEYS[3], due, member)
     redis.call('ZADD', KEYS[14], due, member)
     moved = moved + 1

@@ -98,14 +98,14 @@ return answer
 ";
 
 /// ARGV: group, host; then stream, id and lease of each entry that is given back. They go to a consumer of which everybody
-/// may claim at once, and which killed nobody.
+/// may claim at once, and which killed nobody; or to the front of the schedule, from where they had been taken.
 pub(super) const GIVE_BACK: &str = "
 local group, host = ARGV[1], ARGV[2]
 for at = 3, #ARGV, 3 do
   local stream, id, lease = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
   if has(host, stream, group, id, lease) then
     if lease ~= '' then
-      redis.call('ZADD', KEYS[3], 'XX', now, stream .. ':' .. id)
+      redis.call('ZADD', KEYS[3], 'XX', before_all(BROUGHT_BACK, id), stream .. ':' .. id)
       redis.call('HDEL', KEYS[11], stream .. ':' .. id)
     elseif #redis.call('XRANGE', KEYS[stream], id, id) > 0 then
       redis.call('XCLAIM', KEYS[stream], group, host .. '/back+', 0, id, 'JUSTID')

@@ -14,14 +14,16 @@ pub(super) fn after(subscription: Option<&str>) -> String {
     subscription.map_or_else(|| "-".to_owned(), |subscription| format!("[{subscription}\x01"))
 }
 
-/// ARGV: subscription and how many at most, for each. Makes their oldest due before all that is due; answers how many.
+/// ARGV: subscription and how many at most, for each. Makes their oldest due before all that is due by time, in the order
+/// of their ids; answers how many.
 pub(super) const UNPARK: &str = "
 local counts = {}
 for at = 1, #ARGV, 2 do
   local from, to = '[' .. ARGV[at] .. '\\0', '(' .. ARGV[at] .. '\\1'
   local oldest = redis.call('ZRANGEBYLEX', KEYS[6], from, to, 'LIMIT', 0, ARGV[at + 1])
   for _, member in ipairs(oldest) do
-    redis.call('ZADD', KEYS[3], 0, string.match(member, '%z([^%z]*)$'))
+    local back = string.match(member, '%z([^%z]*)$')
+    redis.call('ZADD', KEYS[3], before_all(BROUGHT_BACK, string.sub(back, 3)), back)
     redis.call('ZREM', KEYS[6], member)
   end
   counts[#counts + 1] = #oldest

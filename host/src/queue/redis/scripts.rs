@@ -36,7 +36,7 @@ impl Scripts {
             settle: with_clock(settling::SETTLE),
             take_due: with_clock(TAKE_DUE),
             replay: Script::new(REPLAY),
-            unpark: Script::new(parking::UNPARK),
+            unpark: with_clock(parking::UNPARK),
             parked: Script::new(parking::FIND),
             line_up: with_clock(turns::LINE_UP),
             beat: with_clock(liveness::BEAT),
