@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tests::{Answer, Event, Receiver, RedisServer, WeftProcess, eventually, until};
 
@@ -182,17 +182,35 @@ async fn a_second_signal_ends_at_once() {
     all_settled(&redis).await;
 }
 
-/// Kills the daemon that runs now, once each, before it has an answer.
+/// Kills the daemon that runs now, once each, before it has an answer; none once the test is over, which has the `pid`.
 fn killer(pid: &Arc<AtomicU32>) -> impl FnMut() -> Answer + Send + 'static {
-    let (pid, mut killed) = (Arc::clone(pid), 0);
+    let (pid, mut killed) = (Arc::downgrade(pid), 0);
     move || {
-        // It may be quicker than those who tell its number.
-        while pid.load(Ordering::SeqCst) == killed {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        killed = pid.load(Ordering::SeqCst);
+        // It may be quicker than those who tell its number. A test that failed tells none any more.
+        let now = loop {
+            match pid.upgrade().map(|pid| pid.load(Ordering::SeqCst)) {
+                None => return Answer::status(500),
+                Some(now) if now != killed => break now,
+                Some(_) => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        killed = now;
         std::process::Command::new("kill").args(["-9", &killed.to_string()]).status().expect("kill runs");
         Answer::status(204).after(Duration::from_secs(3600))
+    }
+}
+
+/// It went on for ever, and with it the whole suite.
+#[test]
+fn who_kills_hosts_ends_with_its_test() {
+    let host = Arc::new(AtomicU32::new(0));
+    let mut kill = killer(&host);
+    let killing = std::thread::spawn(move || drop(kill()));
+    drop(host);
+    let began = Instant::now();
+    while !killing.is_finished() {
+        assert!(began.elapsed() < Duration::from_secs(10), "it goes on");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
