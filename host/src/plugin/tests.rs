@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 
+use super::trial::{BODY_BYTES_MAX, EVENT, delivery};
 use super::*;
 use crate::event::{BodyForm, Notification};
 use crate::request::HeaderLimits;
@@ -16,9 +17,6 @@ mod program;
 mod shadowing;
 mod size;
 mod watching;
-
-const EVENT: &str = r#"{"notificationId":"n-1","notificationEventType":"o2ims.Resource.Created","objectRef":"/r/1"}"#;
-const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// A directory with these fixtures as plugins; it goes away with the value.
 struct Fixture {
@@ -57,22 +55,6 @@ impl Fixture {
 fn wasm(name: &str) -> Vec<u8> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
     wat::parse_file(fixtures.join(format!("{name}.wat"))).unwrap()
-}
-
-fn delivery() -> (Call, Draft) {
-    let raw = Bytes::from_static(EVENT.as_bytes());
-    let event = Arc::new(Notification::parse(raw, BodyForm::Verbatim, String::new).unwrap().event);
-    let draft = Draft::new(Arc::clone(&event), BODY_BYTES_MAX);
-    let call = Call {
-        event,
-        subscription_id: "sub-1".into(),
-        destination: "https://smo.example.com".into(),
-        entry: EntryId::new(5, 1),
-        replays: 0,
-        run: 0,
-        now: SystemTime::UNIX_EPOCH,
-    };
-    (call, draft)
 }
 
 fn chain(names: &[&str], on_error: OnError) -> Vec<PluginUse> {

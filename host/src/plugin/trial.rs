@@ -1,5 +1,5 @@
 //! Plugins of any bytes, tried one after the other in one host: for fuzzing. Whatever they are, what comes of them has a
-//! name, and the plugin beside them goes on.
+//! name, and the plugin beside them goes on. The delivery that they are tried with is that of the tests as well.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,12 +10,13 @@ use bytes::Bytes;
 use super::watch::Watcher;
 use super::{Call, Config, Decision, Plugins, State, program};
 use crate::entry::EntryId;
-use crate::event::{BodyForm, Event, Notification};
+use crate::event::{BodyForm, Notification};
 use crate::request::{Draft, HeaderLimits};
 use crate::subscription::{Mode, OnError, PluginUse};
 
-const EVENT: &str = r#"{"notificationId":"n-1","notificationEventType":"o2ims.Resource.Created","objectRef":"/r/1"}"#;
-const BODY_BYTES_MAX: usize = 1 << 20;
+pub(super) const EVENT: &str =
+    r#"{"notificationId":"n-1","notificationEventType":"o2ims.Resource.Created","objectRef":"/r/1"}"#;
+pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
 const CALLS_MAX: u32 = 4;
 
 /// A host with one plugin that is good.
@@ -68,16 +69,7 @@ impl Trial {
     async fn call(&self, name: &str) -> String {
         let (name, settings) = (name.to_owned(), "{}".to_owned());
         let step = PluginUse { name, settings, settings_revision: 1, on_error: OnError::Retry, mode: Mode::Live };
-        let call = Call {
-            event: sample(),
-            subscription_id: "sub-1".into(),
-            destination: "https://smo.example.com".into(),
-            entry: EntryId::new(5, 1),
-            replays: 0,
-            run: 0,
-            now: SystemTime::UNIX_EPOCH,
-        };
-        let draft = Draft::new(Arc::clone(&call.event), BODY_BYTES_MAX);
+        let (call, draft) = delivery();
         let (decision, reports) = self.plugins.run(&[step], call, draft).await;
         if let Decision::Deliver { draft, .. } = &decision {
             assert!(draft.body().len() <= BODY_BYTES_MAX);
@@ -89,7 +81,7 @@ impl Trial {
 /// As the answer of a WASI program: a verdict, or a failure that says what is wrong; what fails changes no body beyond
 /// the limit.
 pub fn answer(bytes: &[u8]) {
-    let mut draft = Draft::new(sample(), BODY_BYTES_MAX);
+    let (_, mut draft) = delivery();
     if let Err(failure) = program::read(bytes, &mut draft, HeaderLimits::default()) {
         assert!(!failure.error.is_empty());
     }
@@ -99,8 +91,20 @@ pub fn answer(bytes: &[u8]) {
     }
 }
 
-fn sample() -> Arc<Event> {
+/// What a chain is told of the sample, and its draft.
+pub(super) fn delivery() -> (Call, Draft) {
     let raw = Bytes::from_static(EVENT.as_bytes());
     let read = Notification::parse(raw, BodyForm::Verbatim, String::new);
-    Arc::new(read.expect("the sample is an event").event)
+    let event = Arc::new(read.expect("the sample is an event").event);
+    let draft = Draft::new(Arc::clone(&event), BODY_BYTES_MAX);
+    let call = Call {
+        event,
+        subscription_id: "sub-1".into(),
+        destination: "https://smo.example.com".into(),
+        entry: EntryId::new(5, 1),
+        replays: 0,
+        run: 0,
+        now: SystemTime::UNIX_EPOCH,
+    };
+    (call, draft)
 }
