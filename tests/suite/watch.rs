@@ -56,7 +56,8 @@ async fn a_plugin_copied_over_another_under_load_is_used_and_nothing_is_lost() {
     assert_eq!(host.metric("weft_plugin_calls_total{plugin=\"p\",result=\"deliver\"}"), published as f64);
     until("the metrics tell", || host.metric("weft_plugins{state=\"stale\"}") == 1.0).await;
     assert_eq!(host.metric("weft_plugin_loads_total{result=\"taken\"}"), 2.0);
-    assert_eq!(host.metric("weft_plugin_loads_total{result=\"refused\"}"), 1.0);
+    // A copy straight over it may be seen when it has begun only, which is refused as well.
+    assert!(host.metric("weft_plugin_loads_total{result=\"refused\"}") >= 1.0);
     host.stop().await;
 }
 

@@ -22,8 +22,15 @@ impl Fixture {
         Plugins::watch(self.config.clone(), first).await.unwrap()
     }
 
+    /// Straight over what is there. Where much else is written it may be seen for a while when it has begun only.
     fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         fs::write(self.config.dir.join(name), content).unwrap();
+    }
+
+    /// Whole.
+    fn put(&self, name: &str, content: impl AsRef<[u8]>) {
+        self.write(".half.wasm", content);
+        self.rename(".half.wasm", name);
     }
 
     fn rename(&self, from: &str, to: &str) {
@@ -77,8 +84,7 @@ async fn a_file_that_changes_is_swapped_in_whole() {
     until("ready", &plugins, |plugins| is_ready(plugins, "deliver")).await;
     let first = status(&plugins, "deliver").unwrap().digest;
 
-    fixture.write(".half.wasm", wasm("drop"));
-    fixture.rename(".half.wasm", "deliver.wasm");
+    fixture.put("deliver.wasm", wasm("drop"));
     until("renamed over", &plugins, |plugins| status(plugins, "deliver").unwrap().digest != first).await;
     assert_eq!(ending(&plugins, "deliver").await, Ending::Drop);
     assert_eq!(status(&plugins, "deliver").unwrap().usage.unwrap().calls, 1, "another content counts anew");
@@ -121,15 +127,15 @@ async fn nothing_bad_replaces_what_is_good() {
         (wasm("endless-start"), |refusal| matches!(refusal, Refusal::Lifeless(why) if why.contains("cpu_max"))),
     ];
     for (content, expected) in cases {
-        fixture.write("deliver.wasm", content);
+        fixture.put("deliver.wasm", content);
         until("refused", &plugins, |plugins| rejected(plugins, "deliver").is_some_and(|why| expected(&why))).await;
         let status = status(&plugins, "deliver").unwrap();
         assert_eq!((status.state, &status.digest), (State::Ready, &good));
         assert_eq!(ending(&plugins, "deliver").await, Ending::Deliver);
     }
-    fixture.write("other.wasm", wasm("drop"));
+    fixture.put("other.wasm", wasm("drop"));
     until("another", &plugins, |plugins| is_ready(plugins, "other")).await;
-    fixture.write("deliver.wasm", wasm("deliver"));
+    fixture.put("deliver.wasm", wasm("deliver"));
     until("as it was", &plugins, |plugins| rejected(plugins, "deliver").is_none()).await;
     let usage = status(&plugins, "deliver").unwrap().usage.unwrap();
     assert_eq!(usage.calls, 4, "it is the same version as before");
