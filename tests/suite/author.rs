@@ -91,6 +91,9 @@ async fn check_says_what_a_file_is_and_asks_for() {
     );
     bench.write("weft.toml", "[plugins.named.counter]\ngrants = [\"state\"]\n");
     says(&bench.plugin("check counter.wasm --config weft.toml").await, 0, &["good"]);
+    bench.write("weft.toml", "[plugins.named.program]\nreuse = 7\n[plugins.named.described]\nreuse = 7\n");
+    says(&bench.plugin("check program.wasm --config weft.toml").await, 0, &["good", "reuse = 7 has no effect"]);
+    assert!(!bench.plugin("check described.wasm --config weft.toml").await.out.contains("reuse = 7"));
     bench.write("weft.toml", "[plugin]\n");
     says(&bench.plugin("check counter.wasm --config weft.toml").await, 64, &["plugin"]);
 

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tests::process::run;
-use tests::{TestHost, World, eventually, root, until};
+use tests::world::wasm;
+use tests::{RedisServer, TestHost, WeftProcess, World, eventually, root, until};
 use weft::config::NamedPlugin;
 use weft::plugin::Grant;
 
@@ -197,6 +198,33 @@ fn code_files(directory: &Path) -> BTreeSet<PathBuf> {
         }
     }
     found
+}
+
+/// It was ignored without a word.
+#[tokio::test]
+async fn reuse_of_a_plugin_that_does_not_allow_it_is_told() {
+    let (redis, dir) = (RedisServer::start().await, tempfile::tempdir().unwrap());
+    let mut config = format!(
+        "[queue]\nurl = \"{}\"\n[plugins]\ndir = \"{}\"\nsettle = \"50ms\"\ntime_max = \"20s\"\n",
+        redis.url(),
+        dir.path().display()
+    );
+    for name in ["deliver", "described", "drop"] {
+        std::fs::write(dir.path().join(format!("{name}.wasm")), wasm(name)).unwrap();
+        let reuse = if name == "drop" { "" } else { "reuse = 5" };
+        config.push_str(&format!("[plugins.named.{name}]\n{reuse}\n"));
+    }
+    let weft = WeftProcess::serve(&config).await;
+    let list = eventually("all are ready", async || {
+        let list = run(&["plugin", "list", "--admin", &weft.admin], "").await.out;
+        (list.matches("  ready").count() == 3).then_some(list)
+    });
+    let (list, told) = (list.await, "reuse = 5 has no effect");
+    let lines: Vec<&str> = list.lines().collect();
+    let after_it = lines.iter().position(|line| line.starts_with("deliver ")).unwrap() + 1;
+    assert!(lines[after_it].contains(told) && list.matches(told).count() == 1, "{list}");
+    let warnings: Vec<_> = weft.log().lines().filter(|line| line.contains(told)).map(str::to_owned).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("WARN") && warnings[0].contains("deliver"), "{warnings:?}");
 }
 
 #[tokio::test]

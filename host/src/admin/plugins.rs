@@ -50,6 +50,9 @@ pub struct Plugin {
     /// Whether one instance may serve many deliveries.
     #[serde(default)]
     pub reusable: bool,
+    /// What is set for it and has no effect, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_vain: Option<String>,
     /// Since when it is in this state; RFC 3339.
     pub since: String,
     /// How long compiling took, in milliseconds.
@@ -158,6 +161,7 @@ impl Plugin {
             summary: status.about.summary.clone(),
             accepts: status.about.accepts.clone(),
             reusable: status.about.is_reusable,
+            in_vain: status.in_vain(),
             since: rfc3339(status.since),
             compile_ms: u64::try_from(status.compile.as_millis()).unwrap_or(u64::MAX),
             usage: status.usage.as_ref().map(Usages::of),

@@ -137,7 +137,9 @@ impl Desk {
         }
         named.env.extend(terms.env.iter().cloned());
         named.reuse = match keep {
-            Keep::Nothing | Keep::Code => None,
+            // Nobody calls it.
+            Keep::Nothing => named.reuse,
+            Keep::Code => None,
             Keep::Instances(reuse) => reuse.or(named.reuse).or(Some(NonZeroU32::MAX)),
         };
         let reuse = named.reuse;

@@ -95,6 +95,9 @@ impl Shelf {
         self.taken.fetch_add(1, Ordering::Relaxed);
         let (plugin, digest, size) = (&status.name, &status.digest, status.size);
         info!(plugin, digest, size, compile = ?status.compile, "plugin ready");
+        if let Some(setting) = status.in_vain() {
+            warn!(plugin, "{setting}");
+        }
         let place = Arc::new(Place { status, version: Some(version) });
         self.change(|placed| drop(placed.insert(place.status.name.clone(), Arc::clone(&place))));
     }

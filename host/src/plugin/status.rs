@@ -1,5 +1,6 @@
 //! What is known about a plugin's file.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -38,6 +39,8 @@ pub struct Status {
     pub grants: Vec<String>,
     /// What of that the operator has to grant.
     pub asks: Vec<Grant>,
+    /// Deliveries that the operator lets one instance serve, if more than one.
+    pub reuse: Option<NonZeroU32>,
     /// What it says about itself.
     pub about: About,
     /// How long compiling took; next to nothing if the result was in the cache.
@@ -70,6 +73,13 @@ impl Status {
         ASKED_BY.into_iter().filter(|(_, prefix)| is_imported(prefix)).map(|(grant, _)| grant).collect()
     }
 
+    /// What the operator set for it that has no effect, in words.
+    #[must_use]
+    pub fn in_vain(&self) -> Option<String> {
+        let reuse = self.reuse.filter(|_| self.state == State::Ready && !self.about.is_reusable)?;
+        Some(format!("reuse = {reuse} has no effect: it does not say that an instance may serve many deliveries"))
+    }
+
     /// Of a file that nobody has looked into.
     pub(super) fn waiting(name: &str, file: PathBuf) -> Status {
         Status {
@@ -84,6 +94,7 @@ impl Status {
             imports: Vec::new(),
             grants: Vec::new(),
             asks: Vec::new(),
+            reuse: None,
             about: About::default(),
             compile: Duration::ZERO,
             since: SystemTime::now(),

@@ -205,7 +205,7 @@ impl Watcher {
 
 /// Of a file that nobody has looked into.
 fn waiting(config: &Config, name: &str, file: PathBuf) -> Status {
-    Status { grants: config.granted_to(name), ..Status::waiting(name, file) }
+    Status { grants: config.granted_to(name), reuse: config.reuse_of(name), ..Status::waiting(name, file) }
 }
 
 impl Seen {

@@ -43,6 +43,9 @@ struct Found<'a> {
     summary: &'a str,
     accepts: &'a [String],
     reusable: bool,
+    /// What the configuration sets for it without effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_vain: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     settings_schema: Option<serde_json::Value>,
 }
@@ -99,6 +102,7 @@ impl Found<'_> {
             summary: &status.about.summary,
             accepts: &status.about.accepts,
             reusable: status.about.is_reusable,
+            in_vain: status.in_vain(),
             settings_schema: schema.and_then(|schema| serde_json::from_str(schema).ok()),
         }
     }
@@ -118,6 +122,7 @@ impl Found<'_> {
         line("summary", self.summary);
         line("accepts", &self.accepts.join(", "));
         line("reusable", if self.reusable { "yes: may serve many deliveries in one instance" } else { "" });
+        line("but", self.in_vain.as_deref().unwrap_or_default());
         line("exports", &self.exports.join(", "));
         line("imports", &self.imports.join(", "));
         if !self.asks.is_empty() {

@@ -57,6 +57,9 @@ fn print(plugin: &Plugin) {
     if !plugin.grants.is_empty() {
         line(&format!("granted: {}", plugin.grants.join(", ")));
     }
+    if let Some(setting) = &plugin.in_vain {
+        line(setting);
+    }
     if let Some(shadow) = &plugin.shadow {
         line(&format!("in shadow{}", in_words(&shadow.usage)));
         line(&format!("in shadow  {} would have changed, {} not", shadow.changed, shadow.unchanged));
