@@ -35,12 +35,7 @@ pub(crate) async fn run(worker: Arc<Worker>, shard: Shard, in_flight: usize, sto
     let slots = Slots::new(in_flight);
     let mut backoff = Backoff::default();
     loop {
-        // Both branches only wait; dropping either loses nothing.
-        let free = tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            free = slots.take() => free,
-        };
+        let Some(free) = slots.take_unless(&stop).await else { return };
         let asked = free.count().get();
         let due = shard.queue.take_due(free.count()).await;
         worker.health().note_of(Part::Schedule, shard.number, &due);
@@ -122,12 +117,7 @@ pub(crate) async fn claim(
 ) {
     let slots = Slots::new(in_flight);
     loop {
-        // Both branches only wait; dropping either loses nothing.
-        let free = tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            free = slots.take() => free,
-        };
+        let Some(free) = slots.take_unless(&stop).await else { return };
         let asked = free.count().get();
         let claimed = shard.queue.claim(free.count()).await;
         worker.health().note_of(Part::Receive, shard.number, &claimed);

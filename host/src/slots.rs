@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 /// How long a loop that has few slots free waits for more, so that it does not fetch entries one by one.
 const GATHER: Duration = Duration::from_millis(1);
@@ -38,7 +39,7 @@ impl Slots {
     }
 
     /// All that are free, at least one. Must not be called by two loops on the same slots.
-    pub(crate) async fn take(&self) -> Free {
+    async fn take(&self) -> Free {
         let mut permit = Arc::clone(&self.semaphore).acquire_owned().await.expect(OPEN);
         if self.semaphore.available_permits() + 1 < self.enough as usize {
             // Dropped half-way it gives back what it had; nothing is lost.
@@ -49,6 +50,16 @@ impl Slots {
             permit.merge(rest);
         }
         Free { permit, semaphore: Arc::clone(&self.semaphore) }
+    }
+
+    /// The same; `None` as soon as this is cancelled, also if some are free.
+    pub(crate) async fn take_unless(&self, stop: &CancellationToken) -> Option<Free> {
+        // Both branches only wait; dropping either loses nothing.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => None,
+            free = self.take() => Some(free),
+        }
     }
 }
 

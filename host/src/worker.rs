@@ -60,12 +60,7 @@ pub(crate) async fn run(worker: Arc<Worker>, number: usize, in_flight: usize, st
     // As queues with shards share out their workers.
     let shard = number % worker.scheduled.len();
     loop {
-        // Both branches only wait; dropping either loses nothing.
-        let free = tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            free = slots.take() => free,
-        };
+        let Some(free) = slots.take_unless(&stop).await else { return };
         let asked = Instant::now();
         let received = worker.queue.receive(number, free.count(), RECEIVE_WAIT).await;
         worker.health.note_of(Part::Receive, shard, &received);
