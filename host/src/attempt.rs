@@ -58,6 +58,25 @@ impl NoAnswer {
     }
 }
 
+/// Why a request that is no delivery has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unanswered {
+    /// The address must not be reached.
+    Blocked,
+    /// The host's name cannot be resolved.
+    Dns,
+    /// Nobody listens there.
+    Connect,
+    /// No TLS with whoever listens.
+    Tls,
+    /// The certificate of whoever listens is not to be trusted.
+    Certificate,
+    /// The answer is larger than it may be.
+    TooLarge,
+    /// The connection broke off, or what came is no HTTP.
+    Broken,
+}
+
 /// What an attempt came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AttemptResult {

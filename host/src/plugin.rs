@@ -55,7 +55,7 @@ pub use config::{Cache, Config, Grant, Limits, Named, Pace, Variable};
 pub use ending::{Ending, PluginReport};
 pub use engine::Allocator;
 pub use origin::{BadOrigin, Origin};
-pub use outgoing::{Asked, HttpGrant, Outgoing, Unanswered};
+pub use outgoing::{Asked, HttpGrant, Outgoing};
 pub use reached::Reached;
 pub use settings::SettingsMistake;
 pub use shadow::{Shadowed, Totals as ShadowTotals};

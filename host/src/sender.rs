@@ -20,7 +20,6 @@ use rustls::crypto::ring;
 
 use crate::attempt::{AttemptResult, NoAnswer, RetryAfter};
 use crate::request::SignedRequest;
-pub use ask::NotAnswered;
 pub use authorities::Authorities;
 use dial::{DialError, Dialer};
 pub use guard::Guard;

@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 
-use crate::plugin::{Outgoing, Unanswered};
-use crate::sender::{NotAnswered, Sender};
+use crate::attempt::Unanswered;
+use crate::plugin::Outgoing;
+use crate::sender::Sender;
 
 /// The sender, as plugins see it.
 pub(super) struct Through(pub(super) Arc<Sender>);
@@ -22,14 +23,6 @@ impl fmt::Debug for Through {
 #[async_trait]
 impl Outgoing for Through {
     async fn send(&self, request: Request<Bytes>, answer_bytes_max: usize) -> Result<Response<Bytes>, Unanswered> {
-        self.0.ask(request, answer_bytes_max).await.map_err(|why| match why {
-            NotAnswered::Blocked => Unanswered::Blocked,
-            NotAnswered::Dns => Unanswered::Dns,
-            NotAnswered::Connect => Unanswered::Connect,
-            NotAnswered::Tls => Unanswered::Tls,
-            NotAnswered::Certificate => Unanswered::Certificate,
-            NotAnswered::TooLarge => Unanswered::TooLarge,
-            NotAnswered::Broken => Unanswered::Broken,
-        })
+        self.0.ask(request, answer_bytes_max).await
     }
 }

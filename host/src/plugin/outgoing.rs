@@ -14,6 +14,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::origin::Origin;
 use super::{Config, Limits};
+use crate::attempt::Unanswered;
 
 /// Requests of one call that are counted: one that is denied costs a plugin next to nothing.
 const NOTED_MAX: usize = 1024;
@@ -25,25 +26,6 @@ const UNPOISONED: &str = "nothing panics while it is locked";
 pub trait Outgoing: fmt::Debug + Send + Sync {
     /// Sends one and reads the answer whole. The caller bounds the time; redirects are answers like any other.
     async fn send(&self, request: Request<Bytes>, answer_bytes_max: usize) -> Result<Response<Bytes>, Unanswered>;
-}
-
-/// Why a request has no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unanswered {
-    /// The address must not be reached.
-    Blocked,
-    /// The host's name cannot be resolved.
-    Dns,
-    /// Nobody listens there.
-    Connect,
-    /// No TLS with whoever listens.
-    Tls,
-    /// The certificate of whoever listens is not to be trusted.
-    Certificate,
-    /// The answer is larger than it may be.
-    TooLarge,
-    /// The connection broke off, or what came is no HTTP.
-    Broken,
 }
 
 /// What a plugin was granted.

@@ -7,41 +7,22 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy;
 
 use super::{Sender, USER_AGENT_OURS, certificate_error, unanswered};
-use crate::attempt::{AttemptResult, NoAnswer};
-
-/// Why there is no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotAnswered {
-    /// The address must not be reached.
-    Blocked,
-    /// The host's name cannot be resolved.
-    Dns,
-    /// Nobody listens there.
-    Connect,
-    /// No TLS with whoever listens.
-    Tls,
-    /// The certificate of whoever listens is not to be trusted.
-    Certificate,
-    /// The answer is larger than it may be.
-    TooLarge,
-    /// The connection broke off, or what came is no HTTP.
-    Broken,
-}
+use crate::attempt::{AttemptResult, NoAnswer, Unanswered};
 
 impl Sender {
     /// Sends a request and reads the answer whole; one that is larger than it may be is none. The caller bounds the time.
     /// Redirects are answers like any other.
-    pub async fn ask(&self, request: Request<Bytes>, answer_bytes_max: usize) -> Result<Response<Bytes>, NotAnswered> {
+    pub async fn ask(&self, request: Request<Bytes>, answer_bytes_max: usize) -> Result<Response<Bytes>, Unanswered> {
         let mut request = request.map(Full::new);
         request.headers_mut().entry(USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT_OURS));
         let answer = self.client.request(request).await.map_err(|error| why(&error))?;
         let (head, mut body) = answer.into_parts();
         let mut bytes = BytesMut::new();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| NotAnswered::Broken)?;
+            let frame = frame.map_err(|_| Unanswered::Broken)?;
             let Ok(data) = frame.into_data() else { continue };
             if bytes.len() + data.len() > answer_bytes_max {
-                return Err(NotAnswered::TooLarge);
+                return Err(Unanswered::TooLarge);
             }
             bytes.extend_from_slice(&data);
         }
@@ -49,19 +30,19 @@ impl Sender {
     }
 }
 
-fn why(error: &legacy::Error) -> NotAnswered {
+fn why(error: &legacy::Error) -> Unanswered {
     if certificate_error(error).is_some() {
-        return NotAnswered::Certificate;
+        return Unanswered::Certificate;
     }
     match unanswered(error) {
-        AttemptResult::Blocked { .. } => NotAnswered::Blocked,
-        AttemptResult::Unanswered { why: NoAnswer::Dns, .. } => NotAnswered::Dns,
-        AttemptResult::Unanswered { why: NoAnswer::Connect, .. } => NotAnswered::Connect,
-        AttemptResult::Unanswered { why: NoAnswer::Tls, .. } => NotAnswered::Tls,
+        AttemptResult::Blocked { .. } => Unanswered::Blocked,
+        AttemptResult::Unanswered { why: NoAnswer::Dns, .. } => Unanswered::Dns,
+        AttemptResult::Unanswered { why: NoAnswer::Connect, .. } => Unanswered::Connect,
+        AttemptResult::Unanswered { why: NoAnswer::Tls, .. } => Unanswered::Tls,
         AttemptResult::Unanswered { why: NoAnswer::Broken | NoAnswer::Timeout, .. }
         | AttemptResult::Answered { .. }
         | AttemptResult::PluginFailed { .. }
         | AttemptResult::GivenUp { .. }
-        | AttemptResult::Disabled { .. } => NotAnswered::Broken,
+        | AttemptResult::Disabled { .. } => Unanswered::Broken,
     }
 }
