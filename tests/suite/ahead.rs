@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tests::{Answer, Event, Receiver, RedisServer, TestHost, eventually, host, until};
+use tests::{Answer, Event, Proxy, Receiver, RedisServer, TestHost, WeftProcess, eventually, host, until};
 use weft::Config;
 use weft::config::Overrides;
 use weft::queue::Queue;
@@ -111,4 +111,130 @@ async fn without_looking_ahead_it_waits() {
     assert!(receiver.arrived_at("/healthy").len() > 2900);
     assert_eq!(host.metric("weft_moved_ahead_total"), 0.0);
     host.stop().await;
+}
+
+/// Of the host that reads one after the other, and moves newcomers ahead.
+fn file(queue_url: &str, more: &str) -> String {
+    format!(
+        r#"
+        [queue]
+        url = "{queue_url}"
+        look_ahead = 20
+        heartbeat = "200ms"
+        dead_after = "10s"
+        claim_idle = "1h"
+        max_claims = {CLAIMS_MAX}
+        [delivery]
+        worker_count = 1
+        timeout = "60s"
+        drain_timeout = "60s"
+        {more}
+        [egress]
+        allow = ["127.0.0.0/8"]
+        "#
+    )
+}
+
+/// A number that stands in what a host asks Redis when it takes what is due.
+const CLAIMS_MAX: u32 = 7919;
+const FLOOD: usize = 120;
+/// Newcomers that come behind it.
+const FEW: usize = 8;
+
+/// The flood and behind it the newcomers, each of a subscription of its own.
+fn flood_and_newcomers(receiver: &Receiver) -> Vec<String> {
+    let of = |path: &str, subscription: &str, number: usize| {
+        let id = format!("{subscription}-{number}");
+        Event::to(&receiver.url(path)).subscription(subscription).id(id).json()
+    };
+    let flood = (0..FLOOD).map(|number| of("/flood", "flood", number));
+    flood.chain((0..FEW).map(|number| of("/new", &format!("new-{number}"), number))).collect()
+}
+
+async fn metrics(weft: &WeftProcess) -> String {
+    reqwest::get(format!("{}/metrics", weft.admin)).await.unwrap().text().await.unwrap()
+}
+
+async fn newcomers_are_moved(weft: &WeftProcess) {
+    eventually("newcomers are moved ahead", async || {
+        (host::metric(&metrics(weft).await, "weft_moved_ahead_total") >= FEW as f64).then_some(())
+    })
+    .await;
+}
+
+fn assert_each_once(receiver: &Receiver, number: usize) {
+    let ids: HashSet<String> = receiver.ids().into_iter().collect();
+    assert_eq!((receiver.arrived().len(), ids.len()), (number, number), "each once");
+}
+
+/// Takes what another host has moved ahead, when it is told to stop: its question is on the way then, and the answer comes
+/// when it may begin nothing any more.
+#[tokio::test]
+async fn a_host_that_is_told_to_stop_gives_back_what_was_moved_ahead() {
+    let (redis, receiver) = (RedisServer::start().await, Receiver::start().await);
+    let proxy = Proxy::to(redis.port()).await;
+    let mut told = WeftProcess::serve(&file(&format!("redis://127.0.0.1:{}", proxy.port()), "in_flight = 64")).await;
+    // What it is delivering keeps it from ending for a while.
+    receiver.answers("/slow", |_| Answer::status(204).after(Duration::from_secs(12)));
+    redis.publish(&Event::to(&receiver.url("/slow")).id("slow").subscription("slow").json()).await;
+    receiver.wait_for(1).await;
+    proxy.hold();
+    let asks_for_what_is_due = format!("\r\n{CLAIMS_MAX}\r\n$1\r\n");
+    until("both its questions are held", || proxy.holds("XREADGROUP") && proxy.holds(&asks_for_what_is_due)).await;
+
+    // The other one has a single place for what is due, and for some seconds a newcomer has it.
+    let slow_first = |asked| Answer::status(204).after(Duration::from_secs(if asked == 0 { 6 } else { 0 }));
+    receiver.answers("/new", slow_first);
+    receiver.answers("/flood", |_| Answer::status(204).after(Duration::from_millis(30)));
+    let other = WeftProcess::serve(&file(&redis.url(), "in_flight = 1")).await;
+    let mut pipeline = redis::pipe();
+    for event in flood_and_newcomers(&receiver) {
+        pipeline.cmd("XADD").arg("o2ims:events").arg("*").arg("event").arg(event).ignore();
+    }
+    pipeline.query_async::<()>(&mut redis.connection().await).await.unwrap();
+    newcomers_are_moved(&other).await;
+    until("one of them is on its way", || receiver.arrived_at("/new").len() == 1).await;
+    assert!(redis.run::<usize>(&["ZCOUNT", "o2ims:retry", "-inf", "0"]).await >= FEW - 1, "the others wait");
+
+    told.signal("TERM").await;
+    let ready = async || reqwest::get(format!("{}/readyz", told.admin)).await.ok()?.text().await.ok();
+    eventually("it is stopping", async || ready().await.filter(|text| text.contains("stopping"))).await;
+    proxy.let_go();
+    until("it gives both back", || told.log().matches("given back what had not begun").count() == 2).await;
+    until("the newcomers arrive", || receiver.arrived_at("/new").len() == FEW).await;
+    assert!(!told.log().contains("attempted"), "they did not have to wait: {}", told.log());
+    assert_eq!(told.ended().await, Some(0), "{}", told.log());
+    receiver.wait_for(1 + FLOOD + FEW).await;
+    eventually("all is settled", async || {
+        let left: u64 = redis.run(&["ZCARD", "o2ims:retry"]).await;
+        let ahead: u64 = redis.run(&["EXISTS", "o2ims:retry:ahead", "o2ims:retry:held"]).await;
+        (redis.pending("o2ims:events").await + left + ahead == 0).then_some(())
+    })
+    .await;
+    assert_each_once(&receiver, 1 + FLOOD + FEW);
+    assert!(redis.dead_letters().await.is_empty());
+}
+
+/// The embedded queue has no other host: what its own has not begun, the next one begins.
+#[tokio::test]
+async fn what_was_moved_ahead_on_the_embedded_queue_outlives_a_host_that_is_told_to_stop() {
+    let (directory, receiver) = (tempfile::tempdir().unwrap(), Receiver::start().await);
+    let url = format!("embedded:{}", directory.path().join("queue").display());
+    receiver.answers("/new", |_| Answer::status(204).after(Duration::from_millis(500)));
+    receiver.answers("/flood", |_| Answer::status(204).after(Duration::from_millis(100)));
+    let weft = WeftProcess::serve(&file(&url, "in_flight = 4")).await;
+    let events = format!("[{}]", flood_and_newcomers(&receiver).join(","));
+    let answer = reqwest::Client::new().post(format!("{}/v1/events", weft.admin)).body(events).send().await.unwrap();
+    assert!(answer.status().is_success(), "{answer:?}");
+    newcomers_are_moved(&weft).await;
+    let weft = weft.terminate_and_restart().await;
+    assert!(receiver.arrived().len() < FLOOD, "it had not begun all of them");
+    let waits = ["weft_queue_waiting", "weft_queue_pending", "weft_queue_scheduled"];
+    receiver.wait_for(FLOOD + FEW).await;
+    eventually("all is settled", async || {
+        let text = metrics(&weft).await;
+        waits.iter().all(|line| host::metric(&text, line) == 0.0).then_some(())
+    })
+    .await;
+    assert_each_once(&receiver, FLOOD + FEW);
 }
