@@ -16,14 +16,14 @@ use crate::outcome::Block;
 use crate::rate::Pace;
 use crate::subscription::{Settings, Subscription};
 
+mod coming;
 mod flow;
 
+use coming::COMING_MAX;
 use flow::{Backlog, Flow, Room};
 
 /// Subscriptions that are remembered although nothing of theirs is under way or parked.
 const IDLE_FLOWS_MAX: usize = 65_536;
-/// What was brought back for a subscription and has not come here by then, another host has.
-const COMING_MAX: Duration = Duration::from_secs(1);
 /// How many of one subscription are brought back at a time, so that many get their turn.
 const TURN_MAX: usize = 64;
 
@@ -109,7 +109,7 @@ impl Gate {
         inner.forget_idle(now);
         let flow = inner.flows.entry(Arc::clone(id)).or_default();
         if origin != Origin::Stream {
-            flow.coming = flow.coming.saturating_sub(1);
+            flow.coming.came(1);
         } else if flow.backlog != Backlog::None {
             return Err(Refusal::Parked(Block::Backlog));
         }
@@ -161,7 +161,7 @@ impl Gate {
             inner.set(&id, Backlog::Crowded);
             let Some(flow) = inner.flows.get_mut(&id) else { continue };
             let count = match flow.room(&settings(&id), failing_left, now) {
-                Room::Some(room) => room.saturating_sub(flow.coming(now)),
+                Room::Some(room) => room.saturating_sub(flow.coming.count(now)),
                 Room::Disabled(_) => TURN_MAX,
                 Room::None(_, until) => {
                     inner.wait(&id, until);
@@ -173,7 +173,7 @@ impl Gate {
                 inner.wait(&id, Some(now + COMING_MAX));
                 continue;
             }
-            flow.expect(count, now + COMING_MAX);
+            flow.coming.expect(count, now);
             if flow.breaker.is_failing() {
                 failing_left = failing_left.saturating_sub(count);
             }
@@ -191,7 +191,7 @@ impl Gate {
             if count < asked
                 && let Some(flow) = inner.flows.get_mut(id)
             {
-                flow.coming = flow.coming.saturating_sub(asked - count);
+                flow.coming.came(asked - count);
                 inner.set(id, Backlog::None);
             }
         }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::coming::Coming;
 use super::{Block, Breaker, Disabled, Pace, Settings};
 use crate::breaker::State;
 
@@ -18,8 +19,7 @@ pub(super) struct Flow {
     pub(super) paused_until: Option<Instant>,
     pub(super) backlog: Backlog,
     /// Brought back from where it was parked, and not here yet.
-    pub(super) coming: usize,
-    coming_until: Option<Instant>,
+    pub(super) coming: Coming,
 }
 
 /// Whether something of it is parked, and when that may go.
@@ -85,19 +85,6 @@ impl Flow {
         let is_probe = self.breaker.state(now) == State::HalfOpen;
         self.is_probing |= is_probe;
         is_probe
-    }
-
-    /// So many will come, until then.
-    pub(super) fn expect(&mut self, count: usize, until: Instant) {
-        self.coming += count;
-        self.coming_until = Some(until);
-    }
-
-    pub(super) fn coming(&mut self, now: Instant) -> usize {
-        if self.coming_until.is_none_or(|until| until <= now) {
-            self.coming = 0;
-        }
-        self.coming
     }
 
     /// Whether it can be forgotten.

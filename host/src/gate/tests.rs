@@ -61,6 +61,27 @@ async fn a_subscription_gets_its_places_and_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_another_host_took_keeps_no_place_for_longer_than_a_moment() {
+    let (gate, settings) = (Gate::new(8), settings(|settings| settings.in_flight_max = 4));
+    let a = subscription("a", &settings);
+    let mut places: Vec<_> = (0..4).map(|_| gate.enter(&a, FRESH).unwrap()).collect();
+    assert_eq!(refused(&gate, &a, FRESH), Refusal::Parked(Block::Places));
+    places.clear();
+    assert_eq!(wanted(&gate, &settings), [("a".to_owned(), 4)]);
+    // Three never come here; the others go on.
+    for _ in 0..9 {
+        let place = gate.enter(&a, BACK).unwrap();
+        tokio::time::advance(Duration::from_millis(100)).await;
+        drop(place);
+        assert_eq!(wanted(&gate, &settings), [("a".to_owned(), 1)]);
+    }
+    let place = gate.enter(&a, BACK).unwrap();
+    tokio::time::advance(Duration::from_millis(100)).await;
+    drop(place);
+    assert_eq!(wanted(&gate, &settings), [("a".to_owned(), 4)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_open_breaker_lets_one_probe_through_at_a_time() {
     let (gate, settings) = (Gate::new(8), settings(|_| {}));
     let a = subscription("a", &settings);
