@@ -135,6 +135,7 @@ async fn what_a_producer_trims_too_early_is_counted() {
     })
     .await;
     until("all hosts say the same", || lost(&other) == lost(&host)).await;
+    until("what is lost does not wait", || host.metric("weft_queue_waiting") == 0.0).await;
     host.stop().await;
     other.stop().await;
 }

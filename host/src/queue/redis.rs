@@ -377,12 +377,21 @@ impl Queue for Redis {
         pipeline.cmd("ZCARD").arg(&self.lines[0]);
         pipeline.cmd("HLEN").arg(&self.lines[1]);
         pipeline.cmd("ZCARD").arg(&self.ahead);
-        let (events, scheduled, dead, parked, lines, first, ahead): (u64, u64, u64, u64, u64, u64, u64) =
-            self.ask_all(&pipeline).await?;
+        pipeline.cmd("HGET").arg(&self.liveness[3]).arg("over");
+        let (events, scheduled, dead, parked, lines, first, ahead, over): (
+            u64,
+            u64,
+            u64,
+            u64,
+            u64,
+            u64,
+            u64,
+            Option<u64>,
+        ) = self.ask_all(&pipeline).await?;
         let in_line = lines.saturating_sub(first);
         let mut depth = Depth { events, scheduled, dead, parked, in_line, ..Depth::default() };
         let mut is_known = true;
-        for (stream, all) in [(&self.keys.events, events), (&self.keys.deliveries, 0)] {
+        for (stream, all, over) in [(&self.keys.events, events, over), (&self.keys.deliveries, 0, None)] {
             // A stream that does not exist yet is an error here, and holds nothing.
             let mut groups = cmd("XINFO");
             groups.arg("GROUPS").arg(stream);
@@ -390,8 +399,10 @@ impl Queue for Redis {
             match answer {
                 Ok(groups) => {
                     let (waiting, pending) = match reply::group(&groups, &self.keys.group) {
-                        Some(group) => {
+                        Some(mut group) => {
                             is_known &= group.waiting.is_some();
+                            group.waiting =
+                                group.waiting.map(|waiting| waiting.saturating_sub(over.unwrap_or_default()));
                             (self.waiting(stream, &group).await?, group.pending)
                         }
                         // Nobody has received any.

@@ -84,6 +84,7 @@ for stream = 1, 2 do
   if of and not there.err and received ~= field_of(there, 'last-generated-id') then
     local waiting, is_many = field_of(of, 'lag'), false
     if waiting then
+      if stream == 1 then waiting = waiting - (redis.call('HGET', KEYS[13], 'over') or 0) end
       is_many = waiting > beyond
     elseif field_of(there, 'length') > beyond then
       local count, bytes = count_after(stream, received, beyond + 1, tonumber(ARGV[5]))

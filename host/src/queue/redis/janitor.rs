@@ -23,8 +23,8 @@ impl Default for Retention {
     }
 }
 
-/// `KEYS[13]`: counts of the queue. `acked`: how many of the events stream left the list of pending ones. `base` and `lost`:
-/// see [`TIDY`]. `resume:<stream>`: all up to there is done.
+/// `KEYS[13]`: counts of the queue. `acked`: how many of the events stream left the list of pending ones. `base`, `lost` and
+/// `over`: see [`TIDY`]. `resume:<stream>`: all up to there is done.
 pub(super) const COMMON: &str = "
 local function field_of(fields, name)
   for at = 1, #fields, 2 do if fields[at] == name then return fields[at + 1] end end
@@ -74,7 +74,8 @@ end
 ///
 /// What was added is waiting, pending, acknowledged, or lost. How many wait is certain when none do, and when the oldest
 /// there is has not been received; then what is missing is lost. Acknowledgements of other programs are not counted, so while
-/// one is active nothing is taken for lost. Redis before 7 does not tell how many were added.
+/// one is active nothing is taken for lost. Redis before 7 does not tell how many were added. Redis 7 goes on counting what was lost as
+/// waiting; `over` is by how much it does.
 pub(super) const TIDY: &str = "
 local group = ARGV[1]
 local function before(id)
@@ -110,6 +111,8 @@ local waiting = nil
 if length == 0 or field_of(stream, 'last-generated-id') == last then waiting = 0
 elseif padded(first[1]) > padded(last) then waiting = length end
 if not waiting then return total() end
+local lag = field_of(of, 'lag')
+if lag then redis.call('HSET', KEYS[13], 'over', string.format('%.0f', math.max(0, lag - waiting))) end
 local missing = added - waiting - count('acked') - field_of(of, 'pending')
 local lost = missing - tonumber(redis.call('HGET', KEYS[13], 'base') or missing)
 if others_are_active(1, group) or lost < count('lost') then lost = count('lost') end
