@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Mutex;
 
-/// A part of the host that can be unwell.
+/// A part of the host that can be unwell. Each is one loop's: one that works would else say so of another that does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// Receiving entries.
     Receive,
     /// The retry schedule.
     Schedule,
+    /// Bringing back what is parked.
+    Parked,
+    /// Claiming what dead hosts left.
+    Claim,
     /// Recording outcomes.
     Settle,
     /// Telling the other hosts that this one lives.
@@ -25,8 +29,17 @@ pub enum Part {
 
 impl Part {
     /// All there are.
-    pub const ALL: [Part; 7] =
-        [Part::Receive, Part::Schedule, Part::Settle, Part::Heartbeat, Part::Store, Part::Plugins, Part::Lifecycle];
+    pub const ALL: [Part; 9] = [
+        Part::Receive,
+        Part::Schedule,
+        Part::Parked,
+        Part::Claim,
+        Part::Settle,
+        Part::Heartbeat,
+        Part::Store,
+        Part::Plugins,
+        Part::Lifecycle,
+    ];
 
     /// Its name in `/readyz`.
     #[must_use]
@@ -34,6 +47,8 @@ impl Part {
         match self {
             Part::Receive => "receive",
             Part::Schedule => "schedule",
+            Part::Parked => "parked",
+            Part::Claim => "claim",
             Part::Settle => "settle",
             Part::Heartbeat => "heartbeat",
             Part::Store => "store",

@@ -78,7 +78,7 @@ pub(crate) async fn feed(worker: Arc<Worker>, stop: CancellationToken) {
             }),
             Err(error) => Err(error),
         };
-        worker.health().note(Part::Schedule, &fed);
+        worker.health().note(Part::Parked, &fed);
         let next = next.map_or(look_at, |next| look_at.min(next.into()));
         let pause = if fed.is_ok() { GATHER } else { backoff.next() };
         if fed.is_ok() {
@@ -120,7 +120,7 @@ pub(crate) async fn claim(
         let Some(free) = slots.take_unless(&stop).await else { return };
         let asked = free.count().get();
         let claimed = shard.queue.claim(free.count()).await;
-        worker.health().note_of(Part::Receive, shard.number, &claimed);
+        worker.health().note_of(Part::Claim, shard.number, &claimed);
         let entries = claimed.unwrap_or_default();
         if !entries.is_empty() {
             tracing::warn!(entries = entries.len(), "claimed what another consumer left pending");

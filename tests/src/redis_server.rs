@@ -64,9 +64,9 @@ impl RedisServer {
         format!("redis://{password}127.0.0.1:{}", self.port)
     }
 
-    /// It wants this one from now on.
+    /// It wants this one from now on; none if it is empty.
     pub fn password(&mut self, password: &str) {
-        self.password = Some(password.to_owned());
+        self.password = Some(password.to_owned()).filter(|password| !password.is_empty());
     }
 
     /// Its port.

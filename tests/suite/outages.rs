@@ -21,6 +21,8 @@ enum Cause {
     NoMemory,
     Stalled,
     Password,
+    /// There was none before.
+    Protected,
     NoPermission,
 }
 
@@ -44,7 +46,7 @@ impl Cause {
             Cause::ReadOnly => drop(redis.run::<String>(&["REPLICAOF", "127.0.0.1", "1"]).await),
             Cause::NoMemory => drop(redis.run::<String>(&["CONFIG", "SET", "maxmemory", "1"]).await),
             Cause::Stalled => drop(redis.run::<String>(&["CLIENT", "PAUSE", &STALL_MS.to_string(), "ALL"]).await),
-            Cause::Password => {
+            Cause::Password | Cause::Protected => {
                 let _: String = redis.run(&["CONFIG", "SET", "requirepass", "changed"]).await;
                 redis.password("changed");
                 cut(redis).await;
@@ -62,7 +64,7 @@ impl Cause {
             Cause::ReadOnly => "it is read-only",
             Cause::NoMemory => "it is out of memory",
             Cause::Stalled => "has not answered for",
-            Cause::Password => "it refuses the user or the password of queue.url",
+            Cause::Password | Cause::Protected => "it refuses the user or the password of queue.url",
             Cause::NoPermission => "the user of queue.url may not do what Weft needs",
         }
     }
@@ -79,7 +81,24 @@ impl Cause {
                 let _: String = redis.run(&["CONFIG", "SET", "requirepass", PASSWORD]).await;
                 redis.password(PASSWORD);
             }
+            Cause::Protected => {
+                let _: String = redis.run(&["CONFIG", "SET", "requirepass", ""]).await;
+                redis.password("");
+            }
             Cause::NoPermission => drop(redis.run::<String>(&["ACL", "SETUSER", "default", "+@all"]).await),
+        }
+    }
+
+    /// Whether it lasts until it is mended.
+    fn lasts(self) -> bool {
+        match self {
+            Cause::Cut | Cause::Loading | Cause::Stalled => false,
+            Cause::Killed
+            | Cause::ReadOnly
+            | Cause::NoMemory
+            | Cause::Password
+            | Cause::Protected
+            | Cause::NoPermission => true,
         }
     }
 }
@@ -93,10 +112,23 @@ async fn ready(host: &TestHost) -> (u16, String) {
     (answer.status().as_u16(), answer.text().await.expect("text"))
 }
 
+/// The cause is told in words, not in what a client library says, and for as long as it lasts.
+async fn goes_on_saying(host: &TestHost, cause: Cause) {
+    let is_told = |text: &str| text.contains("{\"part\":\"heartbeat\"") && text.contains(cause.says());
+    eventually("it is told", || async { is_told(&ready(host).await.1).then_some(()) }).await;
+    for _ in 0..20 {
+        let (_, text) = ready(host).await;
+        assert!(is_told(&text) && !text.contains("ResponseError"), "{text}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 async fn survives(cause: Cause) {
     let (mut redis, receiver) = (RedisServer::keeping(Keep::All).await, Receiver::start().await);
-    let _: String = redis.run(&["CONFIG", "SET", "requirepass", PASSWORD]).await;
-    redis.password(PASSWORD);
+    if cause != Cause::Protected {
+        let _: String = redis.run(&["CONFIG", "SET", "requirepass", PASSWORD]).await;
+        redis.password(PASSWORD);
+    }
     let mut config = host::config(&redis.url());
     config.queue.heartbeat = Duration::from_millis(300);
     config.queue.dead_after = Duration::from_secs(2);
@@ -124,6 +156,9 @@ async fn survives(cause: Cause) {
             let said = said.await;
             assert!(!said.contains(PASSWORD), "{said}");
         }
+    }
+    if cause.lasts() {
+        goes_on_saying(&hosts[0], cause).await;
     }
     cause.mend(&mut redis).await;
     redis.publish(&Event::to(&receiver.url("/")).id("later").json()).await;
@@ -158,6 +193,7 @@ survived! {
     redis_runs_out_of_memory: NoMemory
     redis_stalls: Stalled
     the_password_is_changed_and_changed_back: Password
+    a_password_is_asked_for_that_was_none: Protected
     a_permission_is_taken_away_and_given_back: NoPermission
 }
 

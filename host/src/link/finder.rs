@@ -65,7 +65,8 @@ impl Finder {
         let address = self.address.clone();
         match &address.topology {
             Topology::Server(at) => {
-                let connection = self.open(&address.client_at(at)?).await?;
+                let mut connection = self.open(&address.client_at(at)?).await?;
+                let_in(&mut connection).await?;
                 Ok(Found { connection, name: address.to_string() })
             }
             Topology::Sentinels { master, login, .. } => {
@@ -189,6 +190,15 @@ async fn open(client: &Client, waits: Waits) -> RedisResult<MultiplexedConnectio
         .set_connection_timeout(Some(waits.connect))
         .set_response_timeout(Some(waits.response));
     client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+/// Whether the server talks to us at all. It would close the connection on a request that is not as short as this one, and nobody
+/// would learn that it wants a password. What else it may say of this one is said of every other as well.
+async fn let_in(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    match cmd("PING").query_async::<Value>(connection).await {
+        Err(error) if error.is_io_error() || error.code() == Some("NOAUTH") => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// Asks one of those that know.

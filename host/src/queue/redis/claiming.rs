@@ -177,8 +177,7 @@ impl Redis {
             entry.condemned = Some(Condemned { reason: DeadReason::Poison, why });
         } else if is_stale {
             let than = humantime::format_duration(self.claiming.adopt_older_than);
-            let why =
-                format!("pending for longer than {than} (queue.adopt_older_than) when it was adopted from {from}");
+            let why = format!("older than {than} (queue.adopt_older_than) when it was adopted from {from}");
             entry.condemned = Some(Condemned { reason: DeadReason::Stale, why });
         } else if count > 1 {
             self.hand.suspect(entry.handle);

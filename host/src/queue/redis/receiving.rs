@@ -41,11 +41,14 @@ impl Redis {
         readers[worker].get_or_insert_with(|| Link::new(&self.address, &self.keys.events, waits)).clone()
     }
 
-    /// `None` if the group was missing; it is there now.
+    /// `None` if the group was missing; it is there now. A read that waited is told `UNBLOCKED` when its stream goes, and its
+    /// group with it; it says so of a master that becomes a replica as well, and then making the group tells why not.
     pub(super) async fn with_group(&self, answer: redis::RedisResult<Value>) -> Result<Option<Value>, Error> {
         match answer {
             Ok(value) => Ok(Some(value)),
-            Err(error) if error.code() == Some("NOGROUP") => self.create_groups().await.map(|()| None),
+            Err(error) if matches!(error.code(), Some("NOGROUP" | "UNBLOCKED")) => {
+                self.create_groups().await.map(|()| None)
+            }
             Err(error) => Err(self.unavailable(&error)),
         }
     }

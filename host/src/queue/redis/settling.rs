@@ -11,7 +11,7 @@ use crate::entry::{Place, Record, Settlement, Stream};
 ///   P stream id lease member data        park
 /// `lease` is empty for an entry in its stream. That something is done is true whoever says it: the endpoint took it.
 /// All else counts only if the host has the entry still. An operation is done whole or not at all: the keys that it needs are
-/// looked at before it writes. What is wrong with the whole store (no memory, a replica) is an error of
+/// looked at before it writes. What is wrong with the whole store (no memory, a replica, no permission) is an error of
 /// the whole; the rest is answered: how many operations were about what the host has no more, then of each that was refused its number
 /// (from 1; -1 and -2 for what is done in the streams) and why.
 pub(super) const SETTLE: &str = "
@@ -22,7 +22,8 @@ local function try(number, operation, ...)
   local is_done, why = pcall(operation, ...)
   if is_done then return end
   local text = type(why) == 'table' and why.err or tostring(why)
-  if not string.find(text, 'WRONGTYPE', 1, true) and not string.find(text, 'ERR ', 1, true) then error(why, 0) end
+  local is_of_record = string.find(text, 'WRONGTYPE', 1, true) or string.find(text, 'ERR ', 1, true)
+  if not is_of_record or string.find(text, 'user executing the script', 1, true) then error(why, 0) end
   answer[#answer + 1] = number
   answer[#answer + 1] = text
 end

@@ -46,12 +46,18 @@ fn detail(error: &RedisError) -> String {
     error.detail().map_or_else(|| error.to_string(), str::to_owned)
 }
 
-/// The first word of what Redis said. Of a pipeline the client tells it in its message only, and Redis before 7 what a script was
-/// told within what it says of the script.
+/// The first word of what Redis said. Of a pipeline the client tells it in its message only, Redis before 7 what a script was
+/// told within what it says of the script, and what a script passes on stands behind `ERR`.
 fn code(error: &RedisError) -> String {
     let message = error.to_string();
+    if message.contains("user executing the script") {
+        return "NOPERM".to_owned();
+    }
     let code = match error.code() {
-        Some("ERR") => message.split(" -").skip(1).find_map(first_word).unwrap_or("ERR"),
+        Some("ERR") => {
+            let told = message.split(" -").skip(1).find_map(first_word);
+            told.or_else(|| error.detail().and_then(first_word)).unwrap_or("ERR")
+        }
         Some(code) => code,
         None => message.split(|char: char| !char.is_ascii_uppercase()).find(|word| word.len() > 2).unwrap_or_default(),
     };
@@ -97,6 +103,22 @@ mod tests {
     fn what_a_script_was_told_counts() {
         let said = "Error running script (call to f_0a1b): @user_script:66: @user_script: 66: -OOM command not allowed";
         check((ErrorKind::Server(ServerErrorKind::ResponseError), "an error", said.to_owned()), "out of memory");
+    }
+
+    #[test]
+    fn what_a_script_passes_on_counts() {
+        let said = "READONLY You can't write against a read only replica. script: 0a1b, on @user_script:123.";
+        check((ErrorKind::Server(ServerErrorKind::ResponseError), "an error", said.to_owned()), "it is read-only");
+    }
+
+    #[test]
+    fn what_a_script_may_not_do_the_user_may_not() {
+        let said =
+            "The user executing the script can't run this command or subcommand script: 0a1b, on @user_script:58.";
+        check(
+            (ErrorKind::Server(ServerErrorKind::ResponseError), "an error", said.to_owned()),
+            "the user of queue.url",
+        );
     }
 
     #[test]
