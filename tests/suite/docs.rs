@@ -67,6 +67,24 @@ fn the_published_contract_stays_as_it_is() {
     assert_eq!(digest, "ad1ac258011bd5623c6f3892436f3f3e74fa7deaf6df6426f30f5298d11f6184", "wit/plugin.wit is 0.1.0");
 }
 
+/// What `/readyz` says of Redis: a daemon that is not ready is looked up there.
+#[test]
+fn causes_stand_in_the_operators_chapter() {
+    let chapter = std::fs::read_to_string(root().join("docs/OPERATING.md")).unwrap();
+    let code = std::fs::read_to_string(root().join("host/src/queue/redis/words.rs")).unwrap();
+    let code = code.split("#[cfg(test)]").next().unwrap();
+    let causes: Vec<&str> = code
+        .lines()
+        .flat_map(|line| line.split('"').skip(1).step_by(2))
+        .filter(|text| text.starts_with("it ") || text.starts_with("the "))
+        .filter_map(|text| text.split([',', ':', '(', '{']).next())
+        .collect();
+    assert!(causes.len() >= 10, "{causes:?}");
+    for cause in causes {
+        assert!(chapter.contains(cause.trim()), "docs/OPERATING.md does not say what to do about \"{cause}\"");
+    }
+}
+
 #[test]
 fn links_lead_somewhere() {
     for document in documents() {
