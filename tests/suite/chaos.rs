@@ -1,28 +1,51 @@
 //! Chaos: real daemons and a real Redis that are killed, stopped and cut off from one another, by a schedule that a seed
-//! decides. `make chaos` runs it for minutes; `WEFT_CHAOS_SEED=7` repeats one schedule.
+//! decides, in every other one of them with so much waiting that the hosts look ahead. `make chaos` runs it for minutes;
+//! `WEFT_CHAOS_SEED=7` repeats one schedule.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tests::redis_server::Keep;
-use tests::{Answer, Event, Proxy, Receiver, RedisServer, WeftProcess};
+use tests::{Answer, Event, Proxy, Receiver, RedisServer, WeftProcess, eventually};
 
 /// Faults of one run.
 const STEPS: usize = 8;
 const HOSTS: usize = 2;
 /// Events between two faults.
 const BETWEEN: usize = 60;
+/// Events that wait before the first fault, where much waits, and after how many the hosts look ahead.
+const FLOOD: usize = 3000;
+const LOOK_AHEAD: usize = 40;
+/// Of those who come then, each for the first time.
+const NEWCOMERS: usize = 10;
 /// After the last fault all must come to rest: long before anything could be claimed by its age.
 const AT_REST: Duration = Duration::from_secs(60);
 /// Longer than an attempt: one that a fault interrupted may have begun so long before it.
 const ATTEMPT: Duration = Duration::from_secs(6);
+
+/// What waits while the faults are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Load {
+    /// What a fault keeps from being delivered.
+    Little,
+    /// More than anybody reads before the last fault, and newcomers behind it.
+    Flood,
+}
+
+impl Load {
+    /// As the seed has it.
+    fn of(seed: u64) -> Load {
+        if seed.is_multiple_of(2) { Load::Little } else { Load::Flood }
+    }
+}
 
 fn file(port: u16) -> String {
     format!(
         r#"
         [queue]
         url = "redis://127.0.0.1:{port}"
+        look_ahead = {LOOK_AHEAD}
         heartbeat = "500ms"
         dead_after = "3s"
         claim_idle = "10m"
@@ -44,6 +67,9 @@ fn file(port: u16) -> String {
         ordering = "subscription"
         [subscriptions.slow]
         in_flight = 4
+        [subscriptions.dead]
+        max_retries = 1
+        breaker_open = "100ms"
         "#
     )
 }
@@ -59,15 +85,20 @@ struct Run {
     hosts: Vec<WeftProcess>,
     receiver: Receiver,
     said: HashMap<&'static str, Said>,
-    published: usize,
+    load: Load,
+    /// The ids of all events: where each goes to, and its number.
+    published: Vec<String>,
     /// Faults that explain why something is delivered twice.
     excuses: Vec<Instant>,
 }
 
-const PATHS: [&str; 4] = ["ok", "flaky", "strict", "slow"];
+/// Of those who take what they get, sooner or later.
+const PATHS: [&str; 6] = ["ok", "flaky", "strict", "slow", "flood", "new"];
+/// In turn.
+const ALWAYS: [&str; 5] = ["ok", "flaky", "strict", "slow", "dead"];
 
 impl Run {
-    async fn start(seed: u64) -> Run {
+    async fn start(seed: u64, load: Load) -> Run {
         let redis = RedisServer::keeping(Keep::All).await;
         let proxy = Proxy::to(redis.port()).await;
         let mut hosts = Vec::new();
@@ -81,20 +112,45 @@ impl Run {
         }
         receiver.answers("/dead", |_| Answer::status(500));
         let rng = fastrand::Rng::with_seed(seed);
-        Run { seed, rng, redis, proxy, hosts, receiver, said, published: 0, excuses: Vec::new() }
+        Run { seed, rng, redis, proxy, hosts, receiver, said, load, published: Vec::new(), excuses: Vec::new() }
     }
 
-    /// Publishes to all endpoints in turn, straight to Redis.
-    async fn publish(&mut self, count: usize) {
+    /// Publishes straight to Redis: for each of these paths an event, the newcomers' of a subscription of its own.
+    async fn publish(&mut self, paths: impl Iterator<Item = &str>) {
         let mut pipeline = redis::pipe();
-        for _ in 0..count {
-            let path = ["ok", "flaky", "strict", "slow", "dead"][self.published % 5];
-            let id = format!("{path}-{:06}", self.published);
-            let event = Event::to(&self.receiver.url(&format!("/{path}"))).subscription(path).id(id);
+        for path in paths {
+            let id = format!("{path}-{:06}", self.published.len());
+            let subscription = if path == "new" { &id } else { path };
+            let event = Event::to(&self.receiver.url(&format!("/{path}"))).subscription(subscription).id(id.as_str());
             pipeline.cmd("XADD").arg("o2ims:events").arg("*").arg("event").arg(event.json()).ignore();
-            self.published += 1;
+            self.published.push(id);
         }
         pipeline.query_async::<()>(&mut self.redis.connection().await).await.expect("Redis takes them");
+    }
+
+    /// What comes between two faults.
+    async fn publish_some(&mut self) {
+        let newcomers = if self.load == Load::Flood { NEWCOMERS } else { 0 };
+        let always = ALWAYS.into_iter().cycle().take(BETWEEN);
+        self.publish(always.chain(std::iter::repeat_n("new", newcomers))).await;
+    }
+
+    /// Has many wait, and sees that the hosts move some ahead of them.
+    async fn flood(&mut self) {
+        self.publish(std::iter::repeat_n("flood", FLOOD)).await;
+        self.publish_some().await;
+        eventually("some are moved ahead", async || (self.counted("weft_moved_ahead_total").await > 0.0).then_some(()))
+            .await;
+    }
+
+    /// By all hosts together.
+    async fn counted(&self, line: &str) -> f64 {
+        let mut sum = 0.0;
+        for host in &self.hosts {
+            let text = reqwest::get(format!("{}/metrics", host.admin)).await.unwrap().text().await.unwrap();
+            sum += tests::host::metric(&text, line);
+        }
+        sum
     }
 
     async fn step(&mut self) {
@@ -146,13 +202,14 @@ impl Run {
             }
             if began.elapsed() >= AT_REST {
                 let scheduled: redis::Value = self.redis.run(&["ZRANGE", "o2ims:retry", "0", "9", "WITHSCORES"]).await;
+                let parked: redis::Value = self.redis.run(&["ZRANGE", "o2ims:retry:parked", "0", "9"]).await;
                 let held: redis::Value = self.redis.run(&["HGETALL", "o2ims:retry:held"]).await;
                 let claims: redis::Value = self.redis.run(&["HGETALL", "o2ims:retry:claims"]).await;
                 let hosts: redis::Value =
                     self.redis.run(&["ZRANGE", "o2ims:retry:hosts", "0", "9", "WITHSCORES"]).await;
                 let now: redis::Value = self.redis.run(&["TIME"]).await;
                 panic!(
-                    "seed {}: not at rest: {left:?}, scheduled {scheduled:?}, held {held:?}, claims {claims:?}, hosts {hosts:?}, now {now:?}",
+                    "seed {}: not at rest: {left:?}, scheduled {scheduled:?}, parked {parked:?}, held {held:?}, claims {claims:?}, hosts {hosts:?}, now {now:?}",
                     self.seed
                 );
             }
@@ -162,7 +219,7 @@ impl Run {
 
     async fn left(&self) -> BTreeMap<&'static str, u64> {
         let mut left = BTreeMap::new();
-        for key in ["o2ims:retry", "o2ims:retry:parked", "o2ims:retry:lines"] {
+        for key in ["o2ims:retry", "o2ims:retry:parked", "o2ims:retry:lines", "o2ims:retry:ahead"] {
             left.insert(key, self.redis.run(&["ZCARD", key]).await);
         }
         left.insert("pending", self.redis.pending("o2ims:events").await);
@@ -192,12 +249,10 @@ impl Run {
                 times.push(arrived.at);
             }
         }
-        for number in 0..self.published {
-            let path = ["ok", "flaky", "strict", "slow", "dead"][number % 5];
-            let id = format!("{path}-{number:06}");
-            let (taken, deaths) = (taken.get(&id).cloned().unwrap_or_default(), deaths.get(&id).copied().unwrap_or(0));
+        for id in &self.published {
+            let (taken, deaths) = (taken.get(id).cloned().unwrap_or_default(), deaths.get(id).copied().unwrap_or(0));
             assert!(!taken.is_empty() || deaths == 1, "seed {seed}: {id} is lost ({deaths} dead letters)");
-            if path == "dead" {
+            if id.starts_with("dead") {
                 assert!(deaths == 1, "seed {seed}: {id} has {deaths} dead letters");
             }
             for pair in taken.windows(2) {
@@ -210,14 +265,6 @@ impl Run {
 
     /// With all faults over, what the hosts count is what the receiver saw.
     async fn count(&mut self) {
-        let counted = async |hosts: &[WeftProcess], line: &str| {
-            let mut sum = 0.0;
-            for host in hosts {
-                let text = reqwest::get(format!("{}/metrics", host.admin)).await.unwrap().text().await.unwrap();
-                sum += tests::host::metric(&text, line);
-            }
-            sum
-        };
         let lines = [
             "o2ims_webhook_deliveries_total{status=\"success\",subscription_id=\"ok\"}",
             "o2ims_webhook_dlq_total{subscription_id=\"dead\"}",
@@ -226,14 +273,14 @@ impl Run {
         let taken = || PATHS.iter().map(|path| taken_so_far(&self.said[path])).sum::<usize>();
         let (before_taken, mut before) = (taken(), Vec::new());
         for line in lines {
-            before.push(counted(&self.hosts, line).await);
+            before.push(self.counted(line).await);
         }
-        self.publish(100).await;
+        self.publish(ALWAYS.into_iter().cycle().take(100)).await;
         self.rest().await;
         let taken = PATHS.iter().map(|path| taken_so_far(&self.said[path])).sum::<usize>() - before_taken;
         let mut after = Vec::new();
         for (line, before) in lines.iter().zip(before) {
-            after.push(counted(&self.hosts, line).await - before);
+            after.push(self.counted(line).await - before);
         }
         let seen = f64::from(u32::try_from(taken).unwrap());
         assert_eq!(after, [20.0, 20.0, seen], "seed {}: what was counted of 100", self.seed);
@@ -259,17 +306,24 @@ fn script(receiver: &Receiver, path: &'static str, seed: u64) -> Said {
         let fails = matches!(path, "flaky" | "strict") && rng.u32(0..3) == 0;
         let status = if fails { [500, 503, 429, 502][rng.usize(0..4)] } else { 204 };
         saying.lock().unwrap().push(status);
-        let longest = if path == "slow" { 300 } else { 20 };
+        let longest = match path {
+            "slow" => 300,
+            "flood" => 500,
+            _ => 20,
+        };
         Answer::status(status).after(Duration::from_millis(rng.u64(0..longest)))
     });
     said
 }
 
-async fn run(seed: u64) {
-    println!("chaos: WEFT_CHAOS_SEED={seed} repeats this schedule");
-    let mut run = Run::start(seed).await;
+async fn run(seed: u64, load: Load) {
+    println!("chaos: WEFT_CHAOS_SEED={seed} repeats this schedule ({load:?})");
+    let mut run = Run::start(seed, load).await;
+    if load == Load::Flood {
+        run.flood().await;
+    }
     for _ in 0..STEPS {
-        run.publish(BETWEEN).await;
+        run.publish_some().await;
         run.step().await;
     }
     run.rest().await;
@@ -277,17 +331,25 @@ async fn run(seed: u64) {
     run.count().await;
 }
 
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|value| value.parse().ok())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_dies_whenever_all_is_delivered_or_dead_and_in_order() {
-    let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let (first, began) = (number("WEFT_CHAOS_SEED"), Instant::now());
     let lasts = Duration::from_secs(number("WEFT_CHAOS_SECONDS").unwrap_or_default());
     let mut seed = first.unwrap_or_else(|| fastrand::u64(..));
     loop {
-        run(seed).await;
+        run(seed, Load::of(seed)).await;
         if first.is_some() || began.elapsed() >= lasts {
             return;
         }
         seed = fastrand::u64(..);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn also_while_some_are_moved_ahead_of_many() {
+    run(number("WEFT_CHAOS_SEED").unwrap_or_else(|| fastrand::u64(..)), Load::Flood).await;
 }
