@@ -21,10 +21,15 @@ use store::Store;
 
 mod ahead;
 mod committer;
+mod file;
 mod form;
 mod journal;
+mod room;
 mod state;
 mod store;
+mod tables;
+#[cfg(test)]
+mod tests;
 
 /// Operations that may wait for the next commit; more than a few commits take would only wait elsewhere.
 const BACKLOG: usize = 4096;
@@ -68,7 +73,10 @@ impl Embedded {
     /// long a scheduled delivery that was handed out may take before it is due again, if nobody says that it is in hand. What
     /// was in hand more than `claims_max` times when the process ended is condemned as poison.
     pub fn open(directory: &Path, lease: Duration, claims_max: u32) -> Result<Embedded, Error> {
-        let store = Store::open(directory)?;
+        Embedded::over(Store::open(directory)?, directory, lease, claims_max)
+    }
+
+    fn over(store: Store, directory: &Path, lease: Duration, claims_max: u32) -> Result<Embedded, Error> {
         let journal = Journal::open(directory).map_err(|error| store.unavailable(&error))?;
         let state = State::new(store.last_id()?, journal, claims_max);
         let (state, added, lookouts) = (Mutex::new(state), Notify::new(), Mutex::default());
@@ -112,6 +120,9 @@ impl Embedded {
 
     async fn commit<T: Default>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, Error> {
         const GONE: &str = "the thread that commits ended; restart the daemon";
+        if let Some(why) = self.shared.store.why_closed() {
+            return Err(why);
+        }
         let (done, answer) = oneshot::channel();
         let commands = self.commands.as_ref().ok_or_else(|| self.shared.store.unavailable(&GONE))?;
         commands.send(command(Answer::to(done))).await.map_err(|_| self.shared.store.unavailable(&GONE))?;
@@ -302,11 +313,10 @@ impl Queue for Embedded {
     }
 
     async fn depth(&self) -> Result<Depth, Error> {
-        let failed_bytes = self.shared.state().failed_bytes();
-        if let Some(bytes) = failed_bytes {
+        let wanted = self.shared.state().room.wanted();
+        if let Some(bytes) = wanted {
             // Nobody else may write as much for a while, and this is asked every second.
             self.commit(|answer| Command::Try(bytes, answer)).await?;
-            self.commit(Command::EndTry).await?;
         }
         let counts = self.shared.store.counts()?;
         let pending = self.shared.state().pending();

@@ -3,15 +3,16 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use redb::{ReadableTable, Table, WriteTransaction};
+use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
 use super::form;
-use super::store::{
+use super::tables::{
     COUNTS, DEAD, ENTRIES, EntryKey, FIRST, LAST_ID, LINES, META, PARKED, ParkedKey, SCHEDULE, ScheduleKey, TRIED,
     stream_number,
 };
@@ -54,10 +55,8 @@ pub(super) enum Command {
     Unpark(Vec<(Arc<str>, usize)>, Answer<Vec<usize>>),
     MoveAhead(Vec<(Handle, Bytes)>, Answer<usize>),
     LineUp(Vec<(Handle, Turn)>, Answer<()>),
-    /// So many bytes of nothing: whether the disk takes them.
+    /// So many bytes of nothing: whether the disk takes them. They are taken away again at once.
     Try(usize, Answer<()>),
-    /// Takes them away again.
-    EndTry(Answer<()>),
 }
 
 impl Command {
@@ -69,7 +68,7 @@ impl Command {
             Command::Purge(_, answer) => answer.end(committed),
             Command::Unpark(_, answer) => answer.end(committed),
             Command::MoveAhead(_, answer) => answer.end(committed),
-            Command::LineUp(_, answer) | Command::Try(_, answer) | Command::EndTry(answer) => answer.end(committed),
+            Command::LineUp(_, answer) | Command::Try(_, answer) => answer.end(committed),
         }
     }
 
@@ -81,7 +80,7 @@ impl Command {
             Command::MoveAhead(moving, _) => moving.iter().map(|(_, stored)| stored.len()).sum(),
             Command::LineUp(waiting, _) => waiting.iter().map(|(_, turn)| turn.stored.len()).sum(),
             Command::Try(bytes, _) => *bytes,
-            Command::Replay(..) | Command::Purge(..) | Command::Unpark(..) | Command::EndTry(_) => 0,
+            Command::Replay(..) | Command::Purge(..) | Command::Unpark(..) => 0,
         }
     }
 }
@@ -106,35 +105,77 @@ impl Committer {
 
     /// Until nobody can send any more.
     pub(super) fn run(mut self) {
+        // It waits for commands, and for the time when a file that failed may be opened again.
+        let runtime = runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.expect("clocks alone take nothing of the system");
         let mut gathered = Vec::with_capacity(BATCH_MAX);
-        while self.commands.blocking_recv_many(&mut gathered, BATCH_MAX) > 0 {
-            let bytes = gathered.iter().map(Command::bytes).sum();
-            let written = self.shared.store.write(|transaction| {
-                let mut batch = Batch::open(&self.shared, transaction)?;
-                for command in &mut gathered {
-                    batch.apply(command)?;
-                }
-                batch.close()
-            });
-            let committed = match written {
-                Ok((settled, added)) => {
-                    let suspects_wait = {
-                        let mut state = self.shared.state();
-                        state.committed(bytes, &settled);
-                        state.suspects_wait()
-                    };
-                    if added || suspects_wait {
-                        self.shared.added.notify_waiters();
-                    }
-                    Ok(())
-                }
-                Err(error) => {
-                    self.shared.state().failed(bytes);
-                    Err(error)
-                }
-            };
-            gathered.drain(..).for_each(|command| command.end(committed.clone()));
+        while runtime.block_on(self.gather(&mut gathered)) > 0 {
+            let mut admitted = self.admit(gathered.drain(..));
+            if !admitted.is_empty() {
+                let committed = self.commit(&mut admitted);
+                admitted.into_iter().for_each(|command| command.end(committed.clone()));
+            }
         }
+    }
+
+    /// What waits, up to a batch. Nobody else opens the file again.
+    async fn gather(&mut self, gathered: &mut Vec<Command>) -> usize {
+        loop {
+            tokio::select! {
+                biased;
+                // Nothing is lost with a wait.
+                () = self.shared.store.wants_reopening() => self.shared.store.reopen(),
+                // Nothing has been received if this is dropped.
+                count = self.commands.recv_many(gathered, BATCH_MAX) => return count,
+            }
+        }
+    }
+
+    /// Those that may be tried; the others are told why not.
+    fn admit(&self, commands: impl Iterator<Item = Command>) -> Vec<Command> {
+        let (mut admitted, mut bytes, now) = (Vec::new(), 0, Instant::now());
+        for command in commands {
+            let with_it = bytes + command.bytes();
+            let why = self.shared.store.why_closed().or_else(|| self.shared.state().room.refuses(with_it, now));
+            match why {
+                Some(why) => command.end(Err(why)),
+                None => {
+                    bytes = with_it;
+                    admitted.push(command);
+                }
+            }
+        }
+        admitted
+    }
+
+    /// One transaction with all of them.
+    fn commit(&self, commands: &mut [Command]) -> Result<(), Error> {
+        let store = &self.shared.store;
+        let bytes = commands.iter().map(Command::bytes).sum();
+        let written = store.write(|transaction| {
+            let mut batch = Batch::open(&self.shared, transaction)?;
+            for command in commands.iter_mut() {
+                batch.apply(command)?;
+            }
+            batch.close()
+        });
+        let (settled, added) = written.inspect_err(|why| {
+            self.shared.state().room.failed(bytes, why, Instant::now() + store.pause());
+        })?;
+        let suspects_wait = {
+            let mut state = self.shared.state();
+            state.room.written(bytes);
+            state.settled(&settled);
+            state.suspects_wait()
+        };
+        if added || suspects_wait {
+            self.shared.added.notify_waiters();
+        }
+        if commands.iter().any(|command| matches!(command, Command::Try(..))) {
+            // If this fails the file is closed, and it goes when that is opened again.
+            let _ = store.write(|transaction| Ok(transaction.delete_table(TRIED)?));
+        }
+        Ok(())
     }
 }
 
@@ -228,7 +269,6 @@ impl<'t> Batch<'t> {
             Command::Try(bytes, _) => {
                 self.transaction.open_table(TRIED)?.insert((), vec![0; *bytes].as_slice())?;
             }
-            Command::EndTry(_) => drop(self.transaction.delete_table(TRIED)?),
         }
         Ok(())
     }

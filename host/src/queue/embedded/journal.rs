@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::entry::{EntryId, Stream};
 
-use super::store::{stream_number, stream_of};
+use super::tables::{stream_number, stream_of};
 
 const FILE: &str = "in-hand";
 /// Kind, stream, id.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::journal::{Journal, Key, Note};
+use super::room::Room;
 use crate::entry::{Condemned, EntryId, Handle, Place, Stream};
 use crate::outcome::DeadReason;
 
@@ -36,12 +37,18 @@ pub(super) struct State {
     pub(super) moving: HashSet<Key>,
     /// What was, and was not moved in the end: entries that the cursors are past.
     pub(super) passed: BTreeSet<(EntryId, bool)>,
-    /// What could not be committed had so many bytes, and nothing that is as large could be since.
-    failed_bytes: Option<usize>,
+    /// What could not be committed.
+    pub(super) room: Room,
 }
 
-/// No more is tried to see whether the disk takes it.
-const TRIED_BYTES_MAX: usize = 16 << 20;
+/// Which stream it is in, as what is behind the cursors has it.
+fn behind_of(is_event: bool) -> Stream {
+    if is_event { Stream::Events } else { Stream::Deliveries }
+}
+
+fn key_of(handle: &Handle) -> Key {
+    (handle.stream, handle.id)
+}
 
 const START: EntryId = EntryId::new(0, 0);
 
@@ -59,26 +66,8 @@ impl State {
             suspects: BTreeSet::new(),
             moving: HashSet::new(),
             passed: BTreeSet::new(),
-            failed_bytes: None,
+            room: Room::default(),
         }
-    }
-
-    /// So many bytes could not be committed.
-    pub(super) fn failed(&mut self, bytes: usize) {
-        let bytes = self.failed_bytes.map_or(bytes, |before| before.max(bytes));
-        self.failed_bytes = Some(bytes.min(TRIED_BYTES_MAX));
-    }
-
-    /// What could not be committed, if the disk has not shown since that it has room for as much.
-    pub(super) fn failed_bytes(&self) -> Option<usize> {
-        self.failed_bytes
-    }
-
-    /// So many bytes were committed, and these settled.
-    pub(super) fn committed(&mut self, bytes: usize, settled: &[Handle]) {
-        // A disk that is full takes what is small for a long time.
-        self.failed_bytes = self.failed_bytes.filter(|failed| *failed > bytes);
-        self.settled(settled);
     }
 
     /// A new id, larger than all before, also when the clock was set back.
@@ -144,7 +133,7 @@ impl State {
     pub(super) fn next_behind(&self) -> Option<Key> {
         let suspect = self.suspect.is_none().then(|| self.suspects.first()).flatten();
         let (id, is_event) = *suspect.or_else(|| self.passed.first())?;
-        Some((if is_event { Stream::Events } else { Stream::Deliveries }, id))
+        Some((behind_of(is_event), id))
     }
 
     /// It waits behind the cursors no more.
@@ -166,11 +155,11 @@ impl State {
                 self.suspect = Some(key);
             }
         }
-        self.note(Note::InHand, handles);
+        self.note(Note::InHand, handles.map(key_of));
     }
 
-    fn note<'a>(&mut self, note: Note, handles: impl Iterator<Item = &'a Handle>) {
-        if let Err(error) = self.journal.note(note, handles.map(|handle| (handle.stream, handle.id))) {
+    fn note(&mut self, note: Note, keys: impl Iterator<Item = Key>) {
+        if let Err(error) = self.journal.note(note, keys) {
             tracing::warn!(%error, "cannot note what is in hand: an entry that ends the process would not be found");
         }
     }
@@ -191,15 +180,8 @@ impl State {
 
     /// The host ends in good order.
     pub(super) fn leave(&mut self) {
-        let in_stream =
-            self.pending.iter().map(|(stream, id)| Handle { id: *id, stream: *stream, place: Place::Stream });
-        let leased = self.leased.iter().map(|((stream, id), leased)| Handle {
-            id: *id,
-            stream: *stream,
-            place: Place::Schedule { lease: leased.lease },
-        });
-        let all: Vec<Handle> = in_stream.chain(leased).collect();
-        self.note(Note::Over, all.iter());
+        let all: Vec<Key> = self.pending.iter().chain(self.leased.keys()).copied().collect();
+        self.note(Note::Over, all.into_iter());
     }
 
     /// The last id that was given.
@@ -252,7 +234,7 @@ impl State {
             }
             self.suspect = self.suspect.filter(|suspect| *suspect != key);
         }
-        self.note(Note::Over, handles.iter());
+        self.note(Note::Over, handles.iter().map(key_of));
     }
 }
 

@@ -1,47 +1,24 @@
-//! The embedded queue's file: its tables, and reading them.
+//! Reading and writing what the embedded queue's file has.
 
 use std::fmt::Display;
-use std::io::ErrorKind;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use redb::{
-    AccessGuard, Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError,
-    TableDefinition, WriteTransaction,
+    AccessGuard, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError,
+    WriteTransaction,
 };
 
+use super::file::File;
+use super::tables::{
+    COUNTS, DEAD, ENTRIES, EntryKey, FIRST, LAST_ID, LINES, META, PARKED, SCHEDULE, ScheduleKey, stream_number,
+    stream_of,
+};
 use crate::entry::{EntryId, Stream};
 use crate::queue::{Error, SHOWN_BYTES_MAX, Start};
-
-/// Stream, then id.
-pub(super) type EntryKey = (u8, u64, u64);
-/// Due time, then stream and id.
-pub(super) type ScheduleKey = (u64, u8, u64, u64);
-
-pub(super) const ENTRIES: TableDefinition<'_, EntryKey, &[u8]> = TableDefinition::new("entries");
-pub(super) const SCHEDULE: TableDefinition<'_, ScheduleKey, &[u8]> = TableDefinition::new("schedule");
-/// Subscription, then stream and id.
-pub(super) type ParkedKey<'a> = (&'a str, u64, u64, u8);
-pub(super) const PARKED: TableDefinition<'_, ParkedKey<'static>, &[u8]> = TableDefinition::new("parked");
-/// All that stand in line, by line, id and stream.
-pub(super) const LINES: TableDefinition<'_, ParkedKey<'static>, &[u8]> = TableDefinition::new("lines");
-/// The line of those that are first in theirs, which are elsewhere as well.
-pub(super) const FIRST: TableDefinition<'_, EntryKey, &str> = TableDefinition::new("first");
-pub(super) const DEAD: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("dead");
-/// What was written to see whether the disk takes it.
-pub(super) const TRIED: TableDefinition<'_, (), &[u8]> = TableDefinition::new("tried");
-/// `last_id`, and how many entries each stream has.
-pub(super) const META: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("meta");
-pub(super) const LAST_ID: &str = "last_id";
-/// Events and deliveries.
-pub(super) const COUNTS: &str = "counts";
-
-const FILE: &str = "queue.redb";
-/// Of pages in memory: enough for what a million deliveries touch again and again, and little beside what plugins may have.
-const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 /// How many there are of each.
 #[derive(Debug, Clone, Copy, Default)]
@@ -54,33 +31,23 @@ pub(super) struct Counts {
     pub(super) dead: u64,
 }
 
-/// How long a file that could not be opened again is left alone.
-const REOPEN_EVERY: Duration = Duration::from_secs(1);
-
-/// The file.
+/// The file and what is in it.
 pub(super) struct Store {
-    file: RwLock<File>,
-    path: PathBuf,
-}
-
-/// After a write or a sync that failed nobody can tell what is on the disk. So the database is closed, and what the disk
-/// has is read anew.
-enum File {
-    Open(Database),
-    Closed { why: Error, retry_at: Instant },
+    file: File,
 }
 
 impl Store {
     pub(super) fn open(directory: &Path) -> Result<Store, Error> {
-        let path = directory.join(FILE);
-        std::fs::create_dir_all(directory).map_err(|error| storage_error(&path, error.into()))?;
-        let file = RwLock::new(File::Open(open(&path)?));
-        Ok(Store { file, path })
+        File::open(directory).map(Store::over)
+    }
+
+    pub(super) fn over(file: File) -> Store {
+        Store { file }
     }
 
     /// One transaction: all that `work` does is on the disk when this returns, or nothing.
     pub(super) fn write<T>(&self, work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>) -> Result<T, Error> {
-        self.with_database(|database| {
+        self.file.with(|database| {
             let transaction = database.begin_write()?;
             let value = work(&transaction)?;
             transaction.commit()?;
@@ -88,64 +55,32 @@ impl Store {
         })
     }
 
+    /// Why nothing can be read or written now, if so.
+    pub(super) fn why_closed(&self) -> Option<Error> {
+        self.file.why_closed()
+    }
+
+    /// How long what failed is best left alone.
+    pub(super) fn pause(&self) -> Duration {
+        self.file.pause()
+    }
+
+    /// Until it is time to open the file again.
+    pub(super) async fn wants_reopening(&self) {
+        self.file.wants_reopening().await;
+    }
+
+    /// For the committer's thread alone: it takes seconds for each million deliveries.
+    pub(super) fn reopen(&self) {
+        self.file.reopen();
+    }
+
     pub(super) fn unavailable(&self, why: &dyn Display) -> Error {
-        unavailable(&self.path, why)
+        self.file.unavailable(why)
     }
 
     fn read<T>(&self, look: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>) -> Result<T, Error> {
-        self.with_database(|database| look(&database.begin_read()?))
-    }
-
-    fn with_database<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, Error> {
-        self.reopen()?;
-        let file = self.file.read().unwrap_or_else(PoisonError::into_inner);
-        let worked = match &*file {
-            File::Open(database) => work(database),
-            File::Closed { why, .. } => return Err(why.clone()),
-        };
-        drop(file);
-        worked.map_err(|error| {
-            let is_broken = matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::Corrupted(_));
-            let error = storage_error(&self.path, error);
-            if is_broken {
-                self.close(&error);
-            }
-            error
-        })
-    }
-
-    /// Opens a file that was closed, if it is time.
-    fn reopen(&self) -> Result<(), Error> {
-        let is_closed = |file: &File| match file {
-            File::Open(_) => None,
-            File::Closed { why, retry_at } => Some((why.clone(), *retry_at)),
-        };
-        if is_closed(&self.file.read().unwrap_or_else(PoisonError::into_inner)).is_none() {
-            return Ok(());
-        }
-        let mut file = self.file.write().unwrap_or_else(PoisonError::into_inner);
-        match is_closed(&file) {
-            None => return Ok(()),
-            Some((why, retry_at)) if retry_at > Instant::now() => return Err(why),
-            Some(_) => {}
-        }
-        match open(&self.path) {
-            Ok(database) => {
-                tracing::info!(file = %self.path.display(), "opened again");
-                *file = File::Open(database);
-                Ok(())
-            }
-            Err(why) => {
-                *file = File::Closed { why: why.clone(), retry_at: Instant::now() + REOPEN_EVERY };
-                Err(why)
-            }
-        }
-    }
-
-    fn close(&self, why: &Error) {
-        let mut file = self.file.write().unwrap_or_else(PoisonError::into_inner);
-        // Dropping the database closes the file, so that it can be opened again.
-        *file = File::Closed { why: why.clone(), retry_at: Instant::now() };
+        self.file.with(|database| look(&database.begin_read()?))
     }
 
     pub(super) fn last_id(&self) -> Result<EntryId, Error> {
@@ -231,9 +166,10 @@ impl Store {
     pub(super) fn schedule(
         &self,
     ) -> Result<impl Iterator<Item = Result<(u64, Stream, EntryId, impl FnOnce() -> Bytes), Error>>, Error> {
+        let opened = self.file.opened();
         let lines = self.read(|transaction| Ok(transaction.open_table(SCHEDULE)?.range::<ScheduleKey>(..)?))?;
-        Ok(lines.map(|line| {
-            let (key, stored) = line.map_err(|error| storage_error(&self.path, error.into()))?;
+        Ok(lines.map(move |line| {
+            let (key, stored) = line.map_err(|error| self.file.failed(opened, error.into()))?;
             let (due, stream, ms, seq) = key.value();
             let stored = move || Bytes::copy_from_slice(stored.value());
             Ok((due, stream_of(stream), EntryId::new(ms, seq), stored))
@@ -273,11 +209,12 @@ impl Store {
         start: Start,
     ) -> Result<impl Iterator<Item = Result<(EntryId, Vec<u8>), Error>>, Error> {
         let key = |id: EntryId| (id.ms, id.seq);
+        let opened = self.file.opened();
         let mut letters =
             self.read(|transaction| Ok(transaction.open_table(DEAD)?.range(key(span.start)..key(span.end))?))?;
         let next = move || if start.is_forward() { letters.next() } else { letters.next_back() };
-        Ok(std::iter::from_fn(next).map(|letter| {
-            let (key, letter) = letter.map_err(|error| storage_error(&self.path, error.into()))?;
+        Ok(std::iter::from_fn(next).map(move |letter| {
+            let (key, letter) = letter.map_err(|error| self.file.failed(opened, error.into()))?;
             let (ms, seq) = key.value();
             Ok((EntryId::new(ms, seq), letter.value().to_vec()))
         }))
@@ -309,72 +246,4 @@ fn show<'a>(
         shown.push((EntryId::new(ms, seq), Bytes::copy_from_slice(fields.value())));
     }
     Ok((shown, false))
-}
-
-/// Opens the file, or makes it. All of it is read and checked: what was damaged would else come up in the middle of a
-/// delivery.
-fn open(path: &Path) -> Result<Database, Error> {
-    let database = Database::builder().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).create(path);
-    let database = database.map_err(|error| storage_error(path, error.into()))?;
-    create_tables(&database).map_err(|error| storage_error(path, error))?;
-    Ok(database)
-}
-
-fn create_tables(database: &Database) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    transaction.open_table(ENTRIES)?;
-    transaction.open_table(SCHEDULE)?;
-    transaction.open_table(PARKED)?;
-    transaction.open_table(LINES)?;
-    transaction.open_table(FIRST)?;
-    transaction.open_table(DEAD)?;
-    transaction.open_table(META)?;
-    transaction.commit()?;
-    Ok(())
-}
-
-/// What went wrong, as the operator can mend it.
-fn storage_error(path: &Path, error: redb::Error) -> Error {
-    match error {
-        redb::Error::DatabaseAlreadyOpen => Error::InUse { path: path.display().to_string() },
-        redb::Error::Io(error) => match error.kind() {
-            // What redb says of a file that is none of its own, or only a part of one.
-            ErrorKind::InvalidData | ErrorKind::UnexpectedEof => corrupt(path, &error),
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-                unavailable(path, &format_args!("the disk is full ({error}); make room, and it goes on by itself"))
-            }
-            _ => unavailable(path, &error),
-        },
-        redb::Error::PreviousIo | redb::Error::DatabaseClosed => {
-            unavailable(path, &"the disk failed, and the file is about to be opened again")
-        }
-        error @ (redb::Error::Corrupted(_)
-        | redb::Error::UpgradeRequired(_)
-        | redb::Error::RepairAborted
-        | redb::Error::TableTypeMismatch { .. }
-        | redb::Error::TypeDefinitionChanged { .. }) => corrupt(path, &error),
-        error => unavailable(path, &error),
-    }
-}
-
-fn corrupt(path: &Path, why: &dyn Display) -> Error {
-    Error::Corrupt(format!(
-        "{} is damaged, or no embedded queue ({why}): restore it from a backup, or move it away to start with an empty queue",
-        path.display()
-    ))
-}
-
-fn unavailable(path: &Path, why: &dyn Display) -> Error {
-    Error::Unavailable { store: format!("the embedded queue at {}", path.display()), why: why.to_string() }
-}
-
-pub(super) fn stream_number(stream: Stream) -> u8 {
-    match stream {
-        Stream::Events => 0,
-        Stream::Deliveries => 1,
-    }
-}
-
-pub(super) fn stream_of(number: u8) -> Stream {
-    if number == stream_number(Stream::Events) { Stream::Events } else { Stream::Deliveries }
 }
