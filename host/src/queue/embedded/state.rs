@@ -93,10 +93,22 @@ impl State {
         [self.events_cursor, self.deliveries_cursor]
     }
 
-    /// As if these had not been handed out since.
+    /// As if these had not been handed out since. What a process ended with before is suspect as it was.
     pub(super) fn take_back(&mut self, cursors: [EntryId; 2], handles: &[Handle]) {
         [self.events_cursor, self.deliveries_cursor] = cursors;
+        // The cursors come to these once more.
+        let is_behind = |stream: Stream, id: EntryId| id <= cursors[usize::from(stream == Stream::Deliveries)];
+        let stays = |(id, is_event): &(EntryId, bool)| is_behind(behind_of(*is_event), *id);
+        self.suspects.retain(stays);
+        self.passed.retain(stays);
+        let keys = handles.iter().map(key_of);
+        for (stream, id) in keys.clone().filter(|(stream, id)| is_behind(*stream, *id)) {
+            let behind = if self.is_suspect((stream, id)) { &mut self.suspects } else { &mut self.passed };
+            behind.insert((id, stream == Stream::Events));
+        }
+        let claims: Vec<Key> = keys.flat_map(|key| (0..self.journal.claims(key)).map(move |_| key)).collect();
         self.settled(handles);
+        self.note(Note::Claimed, claims.into_iter());
     }
 
     /// The next entry after the cursor: whether it may be handed out now. One that may not waits, and the cursor is past it.
@@ -249,5 +261,48 @@ mod tests {
         let mut state = State::new(EntryId::new(100, 3), journal, 5);
         let ids: Vec<String> = [100, 50, 101, 101, 7].map(|now| state.next_id(now).to_string()).into();
         assert_eq!(ids, ["100-4", "100-5", "101-0", "101-1", "101-2"]);
+    }
+
+    /// Hands out an entry of the events after the cursor, if it may go.
+    fn hand_out(state: &mut State, id: EntryId) -> Option<Handle> {
+        let may_go = state.pass(Stream::Events, id);
+        may_go.then(|| hand_out_any(state, id))
+    }
+
+    fn hand_out_any(state: &mut State, id: EntryId) -> Handle {
+        let handle = Handle { id, stream: Stream::Events, place: Place::Stream };
+        state.hand_out(Stream::Events, id);
+        state.handed_out(std::iter::once(&handle));
+        handle
+    }
+
+    #[test]
+    fn what_is_taken_back_is_as_suspect_as_before_and_comes_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let suspects = [1, 2].map(|seq| EntryId::new(1, seq));
+        for _ in 0..2 {
+            let mut journal = Journal::open(directory.path()).unwrap();
+            journal.note(Note::InHand, suspects.map(|id| (Stream::Events, id)).into_iter()).unwrap();
+        }
+        let mut state = State::new(EntryId::new(1, 2), Journal::open(directory.path()).unwrap(), 5);
+        let start = state.cursors();
+        for _ in 0..3 {
+            let first = hand_out(&mut state, suspects[0]).expect("no other suspect is in hand");
+            assert_eq!(hand_out(&mut state, suspects[1]), None);
+            state.take_back(start, &[first]);
+            assert_eq!(state.next_behind(), None, "the cursor comes to both again");
+        }
+        let first = hand_out(&mut state, suspects[0]).unwrap();
+        assert_eq!(hand_out(&mut state, suspects[1]), None);
+        state.settled(&[first]);
+        let behind = Some((Stream::Events, suspects[1]));
+        for _ in 0..3 {
+            assert_eq!(state.next_behind(), behind);
+            state.came_back((Stream::Events, suspects[1]));
+            let second = hand_out_any(&mut state, suspects[1]);
+            assert_eq!(state.next_behind(), None);
+            state.take_back(state.cursors(), &[second]);
+        }
+        assert_eq!(state.next_behind(), behind);
     }
 }

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::file::File;
 use super::*;
+use crate::entry::Turn;
 
 const LEASE: Duration = Duration::from_secs(600);
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -161,6 +162,41 @@ async fn is_refused<T: std::fmt::Debug>(asked: impl Future<Output = Result<T, Er
 
 fn events(names: &[&'static str]) -> Vec<Bytes> {
     names.iter().map(|name| Bytes::from_static(name.as_bytes())).collect()
+}
+
+/// What begins with an `o` has an order.
+fn turns() -> Turns {
+    Arc::new(|entry| {
+        let Content::Fields(fields) = &entry.content else { return None };
+        let stored = fields[0].1.clone();
+        stored.starts_with(b"o").then(|| Turn { line: "line".to_owned(), stored })
+    })
+}
+
+fn ids(entries: &[Entry]) -> Vec<EntryId> {
+    entries.iter().map(|entry| entry.handle.id).collect()
+}
+
+#[tokio::test]
+async fn what_a_cursor_had_passed_comes_again_when_the_line_beside_it_could_not_be_recorded() {
+    let world = World::new();
+    let queue = world.open().with_turns(turns());
+    let passed = queue.publish(&events(&["free"])).await.unwrap()[0];
+    let handle = Handle { id: passed, stream: Stream::Events, place: Place::Stream };
+    // It is about to be moved ahead while the cursor passes it, and is not moved in the end.
+    queue.shared.state().begin_move(&[(handle, Bytes::new())]);
+    assert_eq!(queue.receive(0, MANY, AT_ONCE).await.unwrap(), []);
+    queue.shared.state().end_move(&[handle], false);
+    queue.publish(&events(&["ordered"])).await.unwrap();
+    world.fate.fill();
+    assert!(is_refused(queue.receive(0, MANY, AT_ONCE)).await);
+    world.fate.mend();
+    let received = eventually(async || match queue.receive(0, MANY, AT_ONCE).await {
+        Ok(entries) if entries.is_empty() => Err("nothing".to_owned()),
+        received => received.map_err(|error| error.to_string()),
+    });
+    assert_eq!(ids(&received.await), [passed]);
+    assert_eq!(queue.take_due(MANY).await.unwrap().entries.len(), 1, "and the other one is the first of its line");
 }
 
 #[tokio::test]
