@@ -130,11 +130,19 @@ impl Embedded {
     }
 
     fn hand_out(&self, max: usize) -> Result<Vec<Entry>, Error> {
-        let mut state = self.shared.state();
         let mut entries = Vec::new();
+        let read = self.shared.read_into(&mut entries, max);
+        what_there_is(read, entries.is_empty())?;
+        Ok(entries)
+    }
+}
+
+impl Shared {
+    /// Hands out up to `max`, also of what is read before an error.
+    fn read_into(&self, entries: &mut Vec<Entry>, max: usize) -> Result<(), Error> {
+        let mut state = self.state();
         for stream in [Stream::Deliveries, Stream::Events] {
-            let found = self.shared.store.entries_after(stream, state.cursor(stream), max - entries.len())?;
-            for (id, fields) in found {
+            for (id, fields) in self.store.entries_after(stream, state.cursor(stream), max - entries.len())? {
                 if state.pass(stream, id) {
                     entries.push(hand_out(&mut state, stream, id, &fields)?);
                 }
@@ -143,21 +151,64 @@ impl Embedded {
         while entries.len() < max
             && let Some((stream, id)) = state.next_behind()
         {
-            let fields = self.shared.store.entry(stream, id)?;
+            let fields = self.store.entry(stream, id)?;
             state.came_back((stream, id));
             if let Some(fields) = fields {
                 entries.push(hand_out(&mut state, stream, id, &fields)?);
             }
         }
-        Ok(entries)
+        Ok(())
+    }
+
+    /// The same of what is due.
+    fn read_due_into(&self, due: &mut Due, max: usize) -> Result<(), Error> {
+        let (now, lease) = (unix_ms(SystemTime::now()), self.lease_from_now());
+        let mut state = self.state();
+        let mut next: Option<u64> = None;
+        for scheduled in self.store.schedule()? {
+            let (due_at, stream, id, stored) = scheduled?;
+            let ready_at = state.lease_of(stream, id).unwrap_or(due_at);
+            if ready_at > now || due.entries.len() == max {
+                next = Some(next.map_or(ready_at, |next| next.min(ready_at)));
+                // The schedule is in order, but for those that are leased.
+                if due_at > now || due.entries.len() == max {
+                    break;
+                }
+                continue;
+            }
+            if state.must_wait((stream, id)) {
+                next = Some(next.map_or(now + SUSPECT_MS, |next| next.min(now + SUSPECT_MS)));
+                continue;
+            }
+            state.lease(stream, id, due_at, lease);
+            let handle = Handle { id, stream, place: Place::Schedule { lease } };
+            state.handed_out(std::iter::once(&handle));
+            let condemned = state.condemn((stream, id));
+            due.entries.push(Entry { handle, content: Content::Stored(stored()), condemned });
+        }
+        due.next = next.map(|next| Duration::from_millis(next.saturating_sub(now)));
+        Ok(())
+    }
+}
+
+/// What was handed out before an error is given all the same: it is noted as in hand, so nobody else would ever get it.
+/// The rest is asked for again.
+fn what_there_is(read: Result<(), Error>, is_empty: bool) -> Result<(), Error> {
+    match read {
+        Err(error) if is_empty => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "not all that waits could be read");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
 }
 
 fn hand_out(state: &mut State, stream: Stream, id: EntryId, fields: &Bytes) -> Result<Entry, Error> {
     let handle = Handle { id, stream, place: Place::Stream };
+    let content = Content::Fields(form::decode_fields(fields)?);
     state.hand_out(stream, id);
     state.handed_out(std::iter::once(&handle));
-    let content = Content::Fields(form::decode_fields(fields)?);
     Ok(Entry { handle, content, condemned: state.condemn((stream, id)) })
 }
 
@@ -195,33 +246,9 @@ impl Queue for Embedded {
     }
 
     async fn take_due(&self, max: NonZeroUsize) -> Result<Due, Error> {
-        let now = unix_ms(SystemTime::now());
-        let lease = self.shared.lease_from_now();
-        let mut state = self.shared.state();
         let mut due = Due::default();
-        let mut next: Option<u64> = None;
-        for scheduled in self.shared.store.schedule()? {
-            let (due_at, stream, id, stored) = scheduled?;
-            let ready_at = state.lease_of(stream, id).unwrap_or(due_at);
-            if ready_at > now || due.entries.len() == max.get() {
-                next = Some(next.map_or(ready_at, |next| next.min(ready_at)));
-                // The schedule is in order, but for those that are leased.
-                if due_at > now || due.entries.len() == max.get() {
-                    break;
-                }
-                continue;
-            }
-            if state.must_wait((stream, id)) {
-                next = Some(next.map_or(now + SUSPECT_MS, |next| next.min(now + SUSPECT_MS)));
-                continue;
-            }
-            state.lease(stream, id, due_at, lease);
-            let handle = Handle { id, stream, place: Place::Schedule { lease } };
-            state.handed_out(std::iter::once(&handle));
-            let condemned = state.condemn((stream, id));
-            due.entries.push(Entry { handle, content: Content::Stored(stored()), condemned });
-        }
-        due.next = next.map(|next| Duration::from_millis(next.saturating_sub(now)));
+        let read = self.shared.read_due_into(&mut due, max.get());
+        what_there_is(read, due.entries.is_empty())?;
         Ok(due)
     }
 

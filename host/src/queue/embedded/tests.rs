@@ -12,7 +12,8 @@ use tempfile::TempDir;
 
 use super::file::File;
 use super::*;
-use crate::entry::Turn;
+use crate::entry::{Record, Turn};
+use crate::outcome::DeadReason;
 
 const LEASE: Duration = Duration::from_secs(600);
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -197,6 +198,85 @@ async fn what_a_cursor_had_passed_comes_again_when_the_line_beside_it_could_not_
     });
     assert_eq!(ids(&received.await), [passed]);
     assert_eq!(queue.take_due(MANY).await.unwrap().entries.len(), 1, "and the other one is the first of its line");
+}
+
+fn letter(original_id: EntryId) -> DeadLetter {
+    DeadLetter {
+        event: Bytes::from_static(b"{}"),
+        original_id,
+        failed_at: SystemTime::now(),
+        subscription_id: "s".to_owned(),
+        reason: DeadReason::Exhausted,
+        attempts: 4,
+        last_status: Some(500),
+        last_error: String::new(),
+        first_seen: SystemTime::now(),
+        replays: 0,
+        died_before: Vec::new(),
+        raw: Vec::new(),
+    }
+}
+
+/// Two deliveries and two events wait, and three that are scheduled.
+async fn with_some_of_each(world: &World) -> usize {
+    let queue = world.open();
+    queue.publish(&events(&["d1", "d2", "s1", "s2", "s3"])).await.unwrap();
+    let all = queue.receive(0, MANY, AT_ONCE).await.unwrap();
+    let settlements: Vec<Settlement> = all
+        .iter()
+        .enumerate()
+        .map(|(number, entry)| {
+            let later = || Record::Schedule { after: Duration::ZERO, stored: Bytes::from_static(b"stored") };
+            let record = if number < 2 { Record::Dead(Box::new(letter(entry.handle.id))) } else { later() };
+            Settlement { handle: entry.handle, record }
+        })
+        .collect();
+    queue.settle(&settlements).await.unwrap();
+    let page = queue.dead_letters(&Filter::default(), Start::Oldest, MANY).await.unwrap();
+    let dead: Vec<EntryId> = page.letters.iter().map(|(id, _)| *id).collect();
+    queue.replay(&dead).await.unwrap();
+    queue.publish(&events(&["e1", "e2"])).await.unwrap();
+    7
+}
+
+/// All that is handed out, with reads that fail after so many; and whether one failed.
+async fn all_of(world: &World, reads: u64) -> (Vec<EntryId>, bool) {
+    let queue = world.open();
+    world.fate.let_open(false);
+    world.fate.fail_after(reads);
+    let (mut all, mut has_failed) = (Vec::new(), false);
+    match queue.receive(0, MANY, AT_ONCE).await {
+        Ok(entries) => all.extend(ids(&entries)),
+        Err(_) => has_failed = true,
+    }
+    match queue.take_due(MANY).await {
+        Ok(due) => all.extend(ids(&due.entries)),
+        Err(_) => has_failed = true,
+    }
+    has_failed |= world.fate.reads_left.load(Ordering::Relaxed) == 0;
+    world.fate.mend();
+    world.fate.let_open(true);
+    all.extend(ids(&eventually(async || queue.receive(0, MANY, AT_ONCE).await).await));
+    all.extend(ids(&eventually(async || queue.take_due(MANY).await).await.entries));
+    queue.leave().await.unwrap();
+    all.sort_unstable();
+    (all, has_failed)
+}
+
+#[tokio::test]
+async fn wherever_a_read_fails_nothing_that_was_read_before_is_lost_from_hand() {
+    let world = World::new();
+    let count = with_some_of_each(&world).await;
+    let (whole, _) = all_of(&world, u64::MAX).await;
+    assert_eq!(whole.len(), count);
+    for reads in 0.. {
+        let (all, has_failed) = all_of(&world, reads).await;
+        assert_eq!(all, whole, "after {reads} reads");
+        if !has_failed {
+            assert!(reads > 5, "some reads failed");
+            return;
+        }
+    }
 }
 
 #[tokio::test]
