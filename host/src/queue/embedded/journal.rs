@@ -86,7 +86,8 @@ impl Journal {
             (self.file, self.bytes) = write_anew(&self.path, &self.known)?;
             return Ok(());
         }
-        self.file.write_all(&records)?;
+        // What was half-written would have all that comes after it read wrong: the next note writes the file anew.
+        self.file.write_all(&records).inspect_err(|_| self.bytes = u64::MAX)?;
         self.bytes += u64::try_from(records.len()).unwrap_or(u64::MAX);
         Ok(())
     }
@@ -163,6 +164,21 @@ mod tests {
         let mut journal = Journal::open(directory.path()).unwrap();
         journal.note(Note::Over, [0].map(key).into_iter()).unwrap();
         assert_eq!(Journal::open(directory.path()).unwrap().claims(key(0)), 0);
+    }
+
+    #[test]
+    fn what_was_half_written_spoils_nothing_that_comes_after_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(directory.path()).unwrap();
+        // A disk that is full took some bytes and no more.
+        journal.file.write_all(&record(Note::InHand, key(0))[..7]).unwrap();
+        let file = std::mem::replace(&mut journal.file, File::create("/dev/full").unwrap());
+        journal.note(Note::InHand, [0].map(key).into_iter()).unwrap_err();
+        journal.file = file;
+        journal.note(Note::InHand, [1].map(key).into_iter()).unwrap();
+        drop(journal);
+        let journal = Journal::open(directory.path()).unwrap();
+        assert_eq!([0, 1].map(|seq| journal.claims(key(seq))), [1, 1]);
     }
 
     #[test]
