@@ -141,7 +141,7 @@ impl Shared {
     /// Hands out up to `max`, also of what is read before an error.
     fn read_into(&self, entries: &mut Vec<Entry>, max: usize) -> Result<(), Error> {
         let mut state = self.state();
-        for stream in [Stream::Deliveries, Stream::Events] {
+        for stream in state.streams_in_turn() {
             for (id, fields) in self.store.entries_after(stream, state.cursor(stream), max - entries.len())? {
                 if state.pass(stream, id) {
                     entries.push(hand_out(&mut state, stream, id, &fields)?);

@@ -7,7 +7,7 @@ use weft::entry::{DEATHS_MAX, DeadLetter, Death, EntryId, Stream};
 use weft::outcome::DeadReason;
 use weft::queue::{Filter, Start};
 
-use super::{Store, all_dead, bury, count, done, event, letter, receive};
+use super::{SOON, Store, all_dead, bury, count, done, event, letter, numbered, receive};
 
 pub(super) async fn a_dead_letter_keeps_all_it_is_told(store: Store) {
     let queue = store.open();
@@ -166,4 +166,20 @@ pub(super) async fn a_purged_dead_letter_is_gone(store: Store) {
     assert_eq!(queue.replay(&[id]).await.unwrap(), [None]);
     let left = all_dead(&*queue).await;
     assert_eq!((left.len(), left[0].1.subscription_id.as_str()), (1, "a"));
+}
+
+#[tokio::test]
+async fn a_large_replay_does_not_hold_up_what_is_fresh() {
+    let store = Store::embedded();
+    let queue = store.open();
+    bury(&*queue, (0..4).map(|_| letter("a", DeadReason::Gone)).collect()).await;
+    let ids: Vec<EntryId> = all_dead(&*queue).await.into_iter().map(|(id, _)| id).collect();
+    queue.replay(&ids).await.unwrap();
+    queue.publish(&numbered(4..5)).await.unwrap();
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let entries = queue.receive(0, count(2), SOON).await.unwrap();
+        streams.extend(entries.iter().map(|entry| entry.handle.stream));
+    }
+    assert!(streams.contains(&Stream::Events), "{streams:?}");
 }

@@ -24,6 +24,8 @@ pub(super) struct State {
     last_id: EntryId,
     events_cursor: EntryId,
     deliveries_cursor: EntryId,
+    /// Which stream was read first the last time.
+    first: Stream,
     pending: HashSet<(Stream, EntryId)>,
     leased: HashMap<Key, Leased>,
     journal: Journal,
@@ -58,6 +60,7 @@ impl State {
             last_id,
             events_cursor: START,
             deliveries_cursor: START,
+            first: Stream::Events,
             pending: HashSet::new(),
             leased: HashMap::new(),
             journal,
@@ -86,6 +89,17 @@ impl State {
             Stream::Events => self.events_cursor,
             Stream::Deliveries => self.deliveries_cursor,
         }
+    }
+
+    /// Both streams, each of them first every other time: what one of them has would else hold up the other for as long as
+    /// it fills what is asked for.
+    pub(super) fn streams_in_turn(&mut self) -> [Stream; 2] {
+        let last = self.first;
+        self.first = match last {
+            Stream::Events => Stream::Deliveries,
+            Stream::Deliveries => Stream::Events,
+        };
+        [self.first, last]
     }
 
     /// How far both streams were handed out.
