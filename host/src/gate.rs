@@ -13,6 +13,7 @@ use crate::attempt::AttemptResult;
 use crate::breaker::{Breaker, Disabled, State};
 use crate::entry::Place as Origin;
 use crate::outcome::Block;
+use crate::queue::Unparked;
 use crate::rate::Pace;
 use crate::subscription::{Settings, Subscription};
 
@@ -26,6 +27,10 @@ use flow::{Backlog, Flow, Room};
 const IDLE_FLOWS_MAX: usize = 65_536;
 /// How many of one subscription are brought back at a time, so that many get their turn.
 const TURN_MAX: usize = 64;
+/// When it is asked again for what was not parked yet.
+const PARKED_WITHIN: Duration = Duration::from_millis(20);
+/// When it is asked again for what may be parked where nobody answered.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(200);
 
 /// Decides what may go. One per host.
 #[derive(Debug)]
@@ -111,6 +116,7 @@ impl Gate {
         if origin != Origin::Stream {
             flow.coming.came(1);
         } else if flow.backlog != Backlog::None {
+            flow.parking.expect(1, now);
             return Err(Refusal::Parked(Block::Backlog));
         }
         match flow.room(settings, failing_left, now) {
@@ -122,6 +128,7 @@ impl Gate {
             }
             Room::Disabled(why) => Err(Refusal::Disabled(why)),
             Room::None(block, until) => {
+                flow.parking.expect(1, now);
                 inner.wait(id, until);
                 Err(Refusal::Parked(block))
             }
@@ -136,6 +143,17 @@ impl Gate {
             flow.backlog == Backlog::None
                 && matches!(flow.room(&subscription.settings, failing_left, now), Room::Some(_))
         })
+    }
+
+    /// What was refused is parked now, one for each of these: whoever asks from now on finds it.
+    pub(crate) fn parked<'a>(&self, ids: impl Iterator<Item = &'a Arc<str>>) {
+        let mut inner = self.inner();
+        for id in ids {
+            if let Some(flow) = inner.flows.get_mut(id) {
+                flow.parking.came(1);
+                flow.has_parked = true;
+            }
+        }
     }
 
     /// Notes subscriptions that have something parked.
@@ -174,6 +192,7 @@ impl Gate {
                 continue;
             }
             flow.coming.expect(count, now);
+            flow.has_parked = false;
             if flow.breaker.is_failing() {
                 failing_left = failing_left.saturating_sub(count);
             }
@@ -184,15 +203,23 @@ impl Gate {
         (wanted, inner.backlog.first().map(|(at, _)| *at))
     }
 
-    /// What of `wanted` there was. A subscription that had less than could go has nothing parked any more.
-    pub(crate) fn brought_back(&self, wanted: &Wanted, counts: &[usize]) {
-        let mut inner = self.inner();
-        for ((id, asked), count) in wanted.iter().zip(counts) {
+    /// What of `wanted` there was. A subscription that had less than could go has nothing parked any more, unless something
+    /// was still on its way there, or not all were asked: what comes fresh would overtake that.
+    pub(crate) fn brought_back(&self, wanted: &Wanted, found: &[Unparked]) {
+        let (mut inner, now) = (self.inner(), now());
+        for ((id, asked), Unparked { count, is_partial }) in wanted.iter().zip(found) {
             if count < asked
                 && let Some(flow) = inner.flows.get_mut(id)
             {
                 flow.coming.came(asked - count);
-                inner.set(id, Backlog::None);
+                let backlog = if flow.has_parked || flow.parking.count(now) > 0 {
+                    Backlog::At(now + PARKED_WITHIN)
+                } else if *is_partial {
+                    Backlog::At(now + ANSWERS_WITHIN)
+                } else {
+                    Backlog::None
+                };
+                inner.set(id, backlog);
             }
         }
     }

@@ -78,7 +78,7 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
     let Parts { queue, directory, plugins, sender, health, telemetry, gate, limits } = parts;
     let shards = Shard::all(&queue);
     let scheduled: Arc<[Notify]> = shards.iter().map(|_| Notify::new()).collect();
-    let (inbox, settlers) = Settler::for_each(&shards, &health, &telemetry, &scheduled);
+    let (inbox, settlers) = Settler::for_each(&shards, &health, &telemetry, &scheduled, &gate);
     let stop = CancellationToken::new();
     let worker = Arc::new(Worker {
         queue: Arc::clone(&queue),

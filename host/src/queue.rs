@@ -55,8 +55,8 @@ pub trait Queue: Send + Sync + 'static {
     async fn tidy(&self) -> Result<u64, Error>;
 
     /// Makes parked deliveries due at once, before all others: of each subscription up to so many, oldest first. Answers
-    /// how many that were.
-    async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<usize>, Error>;
+    /// how many that were, in the same order.
+    async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<Unparked>, Error>;
 
     /// Up to `max` subscriptions that have something parked, in the order of their ids, from the one after `after` on.
     async fn parked(&self, after: Option<&str>, max: NonZeroUsize) -> Result<Vec<Arc<str>>, Error>;
@@ -130,6 +130,22 @@ pub struct Due {
     pub entries: Vec<Entry>,
     /// How long until the next one is due, if one is scheduled.
     pub next: Option<Duration>,
+}
+
+/// What [`Queue::unpark`] did of one subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unparked {
+    /// So many are due now.
+    pub count: usize,
+    /// Whether more may be parked in a shard that did not answer.
+    pub is_partial: bool,
+}
+
+impl From<usize> for Unparked {
+    /// So many, and no more are parked if that is less than was wanted.
+    fn from(count: usize) -> Unparked {
+        Unparked { count, is_partial: false }
+    }
 }
 
 /// What [`Queue::look_ahead`] shows of a stream.

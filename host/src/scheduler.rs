@@ -72,8 +72,8 @@ pub(crate) async fn feed(worker: Arc<Worker>, stop: CancellationToken) {
         let (wanted, next) = worker.gate.wanted(BROUGHT_BACK_MAX, |id| worker.directory.settings(id));
         let fed = match fed {
             Ok(()) if wanted.is_empty() => Ok(()),
-            Ok(()) => worker.queue().unpark(&wanted).await.map(|counts| {
-                worker.gate.brought_back(&wanted, &counts);
+            Ok(()) => worker.queue().unpark(&wanted).await.map(|found| {
+                worker.gate.brought_back(&wanted, &found);
                 worker.scheduled.iter().for_each(Notify::notify_one);
             }),
             Err(error) => Err(error),

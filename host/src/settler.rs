@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::entry::{Place, Record, Settlement};
+use crate::gate::Gate;
 use crate::health::{Health, Part};
 use crate::queue::{self, Queue, Shard};
 use crate::slots::Slot;
@@ -39,6 +40,8 @@ pub(crate) struct Settler {
     pub(crate) shard: Shard,
     pub(crate) health: Arc<Health>,
     pub(crate) telemetry: Arc<Telemetry>,
+    /// Told what is parked.
+    pub(crate) gate: Arc<Gate>,
     /// Its shard's is told when something was scheduled, which may be due before what the scheduler waits for.
     pub(crate) scheduled: Arc<[Notify]>,
 }
@@ -50,12 +53,13 @@ impl Settler {
         health: &Arc<Health>,
         telemetry: &Arc<Telemetry>,
         scheduled: &Arc<[Notify]>,
+        gate: &Arc<Gate>,
     ) -> (Inbox, Vec<Settler>) {
         let settler = |shard: &Shard| {
             let (sender, receiver) = mpsc::unbounded_channel();
             let (shard, health) = (shard.clone(), Arc::clone(health));
-            let (telemetry, scheduled) = (Arc::clone(telemetry), Arc::clone(scheduled));
-            (sender, Settler { receiver, shard, health, telemetry, scheduled })
+            let (telemetry, scheduled, gate) = (Arc::clone(telemetry), Arc::clone(scheduled), Arc::clone(gate));
+            (sender, Settler { receiver, shard, health, telemetry, gate, scheduled })
         };
         let (senders, settlers) = shards.iter().map(settler).unzip();
         (Inbox { senders }, settlers)
@@ -99,6 +103,7 @@ impl Settler {
             return;
         }
         let refused = self.record(&batch, bench).await;
+        self.tell_what_is_parked(&batch, &refused);
         // What was in the schedule may have been the first in its line.
         let from_schedule = |line: &Settlement| matches!(line.handle.place, Place::Schedule { .. });
         let is_scheduled = |line: &Settlement| from_schedule(line) || matches!(line.record, Record::Schedule { .. });
@@ -112,6 +117,17 @@ impl Settler {
         self.telemetry.queue_failed();
         let lines = batch.into_iter().zip(slots).enumerate();
         bench.add(lines.filter(|(at, _)| refused.contains(at)).map(|(_, line)| line));
+    }
+
+    fn tell_what_is_parked(&self, batch: &[Settlement], refused: &[usize]) {
+        let recorded = batch.iter().enumerate().filter(|(at, _)| !refused.contains(at));
+        let mut parked = recorded.filter_map(|(_, line)| match &line.record {
+            Record::Park { subscription, .. } => Some(subscription),
+            Record::Done | Record::Schedule { .. } | Record::Dead(_) => None,
+        });
+        if let Some(first) = parked.next() {
+            self.gate.parked(std::iter::once(first).chain(parked));
+        }
     }
 
     /// Answers which records, by their places, the store will not make as things are.

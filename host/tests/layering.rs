@@ -45,7 +45,7 @@ const LAYERS: [(&str, &[(&str, &str)]); 4] = [
             ("health", ""),
             ("host", "endpoints gate health scheduler settler worker"),
             ("scheduler", "backoff health slots worker"),
-            ("settler", "backoff health slots"),
+            ("settler", "backoff gate health slots"),
             ("slots", ""),
             ("worker", "backoff endpoints gate health settler slots"),
         ],

@@ -38,6 +38,7 @@ use waiting::{
 
 mod ahead;
 mod letters;
+mod shards;
 mod waiting;
 
 /// Short, so that what a host left is taken over while the test waits.
@@ -265,6 +266,11 @@ async fn left_behind(queue: &dyn Queue) -> Entry {
         received.pop()
     })
     .await
+}
+
+/// How many were brought back of each.
+async fn unpark(queue: &dyn Queue, wanted: &[(Arc<str>, usize)]) -> Vec<usize> {
+    queue.unpark(wanted).await.unwrap().iter().map(|of| of.count).collect()
 }
 
 async fn bury(queue: &dyn Queue, letters: Vec<DeadLetter>) {

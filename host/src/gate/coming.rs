@@ -1,4 +1,4 @@
-//! What was brought back for a subscription and has not come here yet. Where hosts share a queue another one may have taken it,
+//! What is on its way: was brought back for a subscription and has not come here yet, or is about to be parked. Where hosts share a queue another one may have taken it,
 //! and nobody says so: what is not here in time is not waited for. Each has its own time, or those that go on coming would
 //! have the others waited for without end.
 
@@ -15,7 +15,7 @@ const TOGETHER: Duration = Duration::from_millis(100);
 pub(super) struct Coming(VecDeque<(Instant, usize)>);
 
 impl Coming {
-    /// So many were brought back.
+    /// So many set out.
     pub(super) fn expect(&mut self, count: usize, now: Instant) {
         let until = now + COMING_MAX;
         match self.0.back_mut() {

@@ -20,6 +20,10 @@ pub(super) struct Flow {
     pub(super) backlog: Backlog,
     /// Brought back from where it was parked, and not here yet.
     pub(super) coming: Coming,
+    /// Told to be parked, and not in the queue as such yet.
+    pub(super) parking: Coming,
+    /// Whether some were parked since it was last said how many may come back: the answer may not know of them.
+    pub(super) has_parked: bool,
 }
 
 /// Whether something of it is parked, and when that may go.

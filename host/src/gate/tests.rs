@@ -50,14 +50,64 @@ async fn a_subscription_gets_its_places_and_no_more() {
     drop(first);
     // What is parked goes first.
     assert_eq!(refused(&gate, &a, FRESH), Refusal::Parked(Block::Backlog));
+    gate.parked([&a.id, &a.id].into_iter());
     assert_eq!(wanted(&gate, &settings), [("a".to_owned(), 1)]);
     assert!(wanted(&gate, &settings).is_empty(), "it is on its way");
     let third = gate.enter(&a, BACK).unwrap();
     drop((second, third));
     assert_eq!(wanted(&gate, &settings), [("a".to_owned(), 2)]);
-    gate.brought_back(&vec![("a".into(), 2)], &[0]);
+    gate.brought_back(&vec![("a".into(), 2)], &[0.into()]);
     drop(gate.enter(&a, FRESH).unwrap());
     assert!(gate.inner().flows.is_empty(), "nothing is remembered of what is idle");
+}
+
+/// One of a subscription is refused, and asked for while it is not parked yet. `parked` may say that it is, before the
+/// answer is here that there was none.
+async fn asked_for_too_early(parked: impl FnOnce(&Gate, &Subscription)) {
+    let (gate, settings) = (Gate::new(8), settings(|settings| settings.in_flight_max = 1));
+    let a = subscription("a", &settings);
+    let place = gate.enter(&a, FRESH).unwrap();
+    assert_eq!(refused(&gate, &a, FRESH), Refusal::Parked(Block::Places));
+    drop(place);
+    let none = [0.into()];
+    let asked = vec![("a".into(), 1)];
+    assert_eq!(wanted(&gate, &settings), [("a".to_owned(), 1)]);
+    parked(&gate, &a);
+    gate.brought_back(&asked, &none);
+    assert_eq!(refused(&gate, &a, FRESH), Refusal::Parked(Block::Backlog), "it would overtake the first");
+    gate.parked([&a.id].into_iter());
+    tokio::time::advance(PARKED_WITHIN).await;
+    assert_eq!(wanted(&gate, &settings), [("a".to_owned(), 1)]);
+    // What was never parked after all is not waited for.
+    tokio::time::advance(COMING_MAX).await;
+    gate.brought_back(&asked, &none);
+    assert!(gate.enter(&a, FRESH).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_still_to_be_parked_is_not_overtaken() {
+    asked_for_too_early(|_, _| {}).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_parked_while_it_is_asked_for_is_not_overtaken() {
+    asked_for_too_early(|gate, a| gate.parked([&a.id].into_iter())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_be_parked_where_nobody_answered_is_not_overtaken() {
+    let (gate, settings) = (Gate::new(8), settings(|_| {}));
+    let a = subscription("a", &settings);
+    gate.found_parked(vec![Arc::clone(&a.id)]);
+    assert_eq!(wanted(&gate, &settings), [("a".to_owned(), 2)]);
+    let asked = vec![("a".into(), 2)];
+    gate.brought_back(&asked, &[Unparked { count: 1, is_partial: true }]);
+    assert_eq!(refused(&gate, &a, FRESH), Refusal::Parked(Block::Backlog));
+    gate.parked([&a.id].into_iter());
+    drop(gate.enter(&a, BACK).unwrap());
+    assert_eq!(wanted(&gate, &settings), [("a".to_owned(), 2)]);
+    gate.brought_back(&asked, &[1.into()]);
+    assert!(gate.enter(&a, FRESH).is_ok());
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,7 +20,7 @@ use crate::event::BodyForm;
 use crate::health::Health;
 use crate::plugin::{self, Plugins};
 use crate::queue::memory::Memory;
-use crate::queue::{Ahead, DeadPage, Depth, Due, Error, Filter, Queue, Start};
+use crate::queue::{Ahead, DeadPage, Depth, Due, Error, Filter, Queue, Start, Unparked};
 use crate::request::SignedRequest;
 use crate::sender::Post;
 use crate::subscription::Ordering;
@@ -178,7 +178,7 @@ impl Queue for View {
         at_both_ends!(self, self.world.memory.settle(batch))
     }
 
-    async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<usize>, Error> {
+    async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<Unparked>, Error> {
         at_both_ends!(self, self.world.memory.unpark(wanted))
     }
 

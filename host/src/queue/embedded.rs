@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::lookout::Lookouts;
-use super::{Ahead, DeadPage, Depth, Due, Error, Filter, Queue, Start};
+use super::{Ahead, DeadPage, Depth, Due, Error, Filter, Queue, Start, Unparked};
 use crate::entry::{Content, DeadLetter, Entry, EntryId, Handle, Place, Settlement, Stream, Turns};
 use crate::stored::unix_ms;
 use committer::{Answer, Command, Committer};
@@ -286,9 +286,10 @@ impl Queue for Embedded {
         self.commit(|answer| Command::Settle(batch, answer)).await
     }
 
-    async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<usize>, Error> {
+    async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<Unparked>, Error> {
         let wanted = wanted.to_vec();
-        self.commit(|answer| Command::Unpark(wanted, answer)).await
+        let counts = self.commit(|answer| Command::Unpark(wanted, answer)).await?;
+        Ok(counts.into_iter().map(Unparked::from).collect())
     }
 
     async fn parked(&self, after: Option<&str>, max: NonZeroUsize) -> Result<Vec<Arc<str>>, Error> {

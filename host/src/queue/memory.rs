@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::lookout::{Lookouts, Part};
-use super::{Ahead, DeadPage, Depth, Due, Error, Filter, Queue, Start};
+use super::{Ahead, DeadPage, Depth, Due, Error, Filter, Queue, Start, Unparked};
 use crate::entry::{Content, DeadLetter, Entry, EntryId, Handle, Place, Record, Settlement, Stream, Turn, Turns};
 use crate::stored::{self, unix_ms};
 
@@ -348,9 +348,9 @@ impl Queue for Memory {
         Ok(())
     }
 
-    async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<usize>, Error> {
+    async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<Unparked>, Error> {
         let mut state = self.state();
-        Ok(wanted.iter().map(|(subscription, max)| state.unpark(subscription, *max)).collect())
+        Ok(wanted.iter().map(|(subscription, max)| state.unpark(subscription, *max).into()).collect())
     }
 
     async fn parked(&self, after: Option<&str>, max: NonZeroUsize) -> Result<Vec<Arc<str>>, Error> {

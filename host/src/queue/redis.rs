@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Pipeline, Value, cmd};
 
-use super::{Ahead, DeadPage, Depth, Due, Error, Filter, Queue, Start};
+use super::{Ahead, DeadPage, Depth, Due, Error, Filter, Queue, Start, Unparked};
 use crate::entry::{DeadLetter, Entry, EntryId, Handle, Settlement, Stream, Turns};
 use crate::link::{Address, Link, Waits};
 use ahead::Looking;
@@ -289,12 +289,13 @@ impl Queue for Redis {
         self.settle_all(batch).await
     }
 
-    async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<usize>, Error> {
+    async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<Unparked>, Error> {
         let mut unpark = self.invocation(&self.scripts.unpark);
         for (subscription, max) in wanted {
             unpark.arg(&**subscription).arg(*max);
         }
-        self.run(&unpark).await
+        let counts: Vec<usize> = self.run(&unpark).await?;
+        Ok(counts.into_iter().map(Unparked::from).collect())
     }
 
     async fn parked(&self, after: Option<&str>, max: NonZeroUsize) -> Result<Vec<Arc<str>>, Error> {

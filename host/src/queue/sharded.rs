@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::{Ahead, DeadPage, Depth, Due, Error, Filter, Queue, Start};
+use super::{Ahead, DeadPage, Depth, Due, Error, Filter, Queue, Start, Unparked};
 use crate::entry::{DeadLetter, Entry, EntryId, Handle, Settlement};
 use crate::link::crc16;
 use tagged::Tagged;
@@ -116,20 +116,22 @@ impl Queue for Sharded {
         answers.with(all)
     }
 
-    async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<usize>, Error> {
-        let mut counts = vec![0; wanted.len()];
+    async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<Unparked>, Error> {
+        let mut all = vec![Unparked::default(); wanted.len()];
         let mut answers = Answers::default();
         for shard in &self.shards {
-            let left: Vec<_> =
-                wanted.iter().zip(&counts).map(|((id, max), got)| (Arc::clone(id), max.saturating_sub(*got))).collect();
+            let left = wanted.iter().zip(&all).map(|((id, max), of)| (Arc::clone(id), max.saturating_sub(of.count)));
+            let left: Vec<_> = left.collect();
             if left.iter().all(|(_, max)| *max == 0) {
                 break;
             }
-            if let Some(got) = answers.of(shard.patiently(shard.unpark(&left)).await) {
-                counts.iter_mut().zip(got).for_each(|(count, got)| *count += got);
+            match answers.of(shard.patiently(shard.unpark(&left)).await) {
+                Some(got) => all.iter_mut().zip(got).for_each(|(of, got)| of.count += got.count),
+                // Nobody knows what is parked there.
+                None => all.iter_mut().for_each(|of| of.is_partial = true),
             }
         }
-        answers.with(counts)
+        answers.with(all)
     }
 
     /// Of the first shard in which so many wait: a host looks in each by itself.

@@ -8,7 +8,7 @@ use weft::entry::{Content, Entry, EntryId, Handle};
 use weft::outcome::DeadReason;
 use weft::queue::Queue;
 
-use super::{SOON, Store, count, dead, done, due, event, in_hand, letter, parked, receive, scheduled};
+use super::{SOON, Store, count, dead, done, due, event, in_hand, letter, parked, receive, scheduled, unpark};
 
 pub(super) async fn what_is_parked_comes_back_oldest_first_when_asked_for(store: Store) {
     let queue = store.open();
@@ -23,7 +23,7 @@ pub(super) async fn what_is_parked_comes_back_oldest_first_when_asked_for(store:
     let depth = queue.depth().await.unwrap();
     assert_eq!((depth.pending, depth.scheduled, depth.parked), (0, 0, 5));
     assert!(queue.take_due(count(10)).await.unwrap().entries.is_empty(), "it waits until it is asked for");
-    let counts = queue.unpark(&[("a".into(), 2), ("b".into(), 9), ("nobody".into(), 1)]).await.unwrap();
+    let counts = unpark(&*queue, &[("a".into(), 2), ("b".into(), 9), ("nobody".into(), 1)]).await;
     assert_eq!(counts, [2, 2, 0]);
     let due = queue.take_due(count(10)).await.unwrap().entries;
     let mut found: Vec<_> = due.iter().map(|entry| format!("{:?}", entry.content)).collect();
@@ -35,7 +35,7 @@ pub(super) async fn what_is_parked_comes_back_oldest_first_when_asked_for(store:
     assert_eq!((depth.scheduled, depth.parked), (0, 1));
     drop(queue);
     let queue = store.open();
-    assert_eq!(queue.unpark(&[("a".into(), 1)]).await.unwrap(), [1]);
+    assert_eq!(unpark(&*queue, &[("a".into(), 1)]).await, [1]);
     assert_eq!(self::due(&*queue).await.content, Content::Stored("3".into()));
 }
 
@@ -50,7 +50,7 @@ pub(super) async fn what_is_parked_from_the_schedule_keeps_its_age(store: Store)
     assert_eq!((depth.scheduled, depth.parked), (0, 2));
     // One that is due goes after what is brought back.
     for expected in ["old, again", "young"] {
-        assert_eq!(queue.unpark(&[("a".into(), 1)]).await.unwrap(), [1]);
+        assert_eq!(unpark(&*queue, &[("a".into(), 1)]).await, [1]);
         assert_eq!(due(&*queue).await.content, Content::Stored(expected.into()));
     }
 }
@@ -61,8 +61,8 @@ pub(super) async fn what_is_brought_back_comes_in_the_order_of_its_publication(s
     let entries = in_hand(&*queue, MANY).await;
     queue.settle(&entries.iter().map(|entry| parked(entry.handle, "a", "x")).collect::<Vec<_>>()).await.unwrap();
     // Not all at once, and what comes later is taken later.
-    assert_eq!(queue.unpark(&[("a".into(), MANY / 2)]).await.unwrap(), [MANY / 2]);
-    assert_eq!(queue.unpark(&[("a".into(), MANY)]).await.unwrap(), [MANY / 2]);
+    assert_eq!(unpark(&*queue, &[("a".into(), MANY / 2)]).await, [MANY / 2]);
+    assert_eq!(unpark(&*queue, &[("a".into(), MANY)]).await, [MANY / 2]);
     assert_in_order(&queue.take_due(count(MANY)).await.unwrap().entries, MANY);
 }
 
@@ -100,7 +100,7 @@ async fn what_was_published_in_one_millisecond_is_brought_back_and_moved_ahead_i
     let all = 4 * NUMBERS.len();
     let entries = receive(&*queue, all).await;
     queue.settle(&entries.iter().map(|entry| parked(entry.handle, "a", "x")).collect::<Vec<_>>()).await.unwrap();
-    assert_eq!(queue.unpark(&[("a".into(), all)]).await.unwrap(), [all]);
+    assert_eq!(unpark(&*queue, &[("a".into(), all)]).await, [all]);
     // What is moved ahead of all that wait goes before what is brought back.
     publish(1_800_000_000_001).await;
     let ahead = queue.look_ahead(1, count(100)).await.unwrap().expect("so many wait").entries;
@@ -118,7 +118,7 @@ async fn what_was_published_in_one_millisecond_is_brought_back_and_moved_ahead_i
     let _: String = server.run(&["XADD", "o2ims:events", "9223372036854775807-1", "event", "{}"]).await;
     let far = receive(&*queue, 1).await;
     queue.settle(&[parked(far[0].handle, "b", "far")]).await.unwrap();
-    assert_eq!(queue.unpark(&[("b".into(), 1)]).await.unwrap(), [1]);
+    assert_eq!(unpark(&*queue, &[("b".into(), 1)]).await, [1]);
     assert_eq!(queue.take_due(count(1)).await.unwrap().entries[0].content, Content::Stored("far".into()));
 }
 
@@ -192,7 +192,7 @@ pub(super) async fn who_is_first_in_line_stays_so_until_it_is_over(store: Store)
     assert!(all_due(&*queue).await.is_empty());
     drop(queue);
     let queue = store.open_in_turn();
-    assert_eq!(queue.unpark(&[("a".into(), 5)]).await.unwrap(), [1]);
+    assert_eq!(unpark(&*queue, &[("a".into(), 5)]).await, [1]);
     let again = due(&*queue).await;
     assert_eq!(again.content, Content::Stored("a1, parked".into()));
     queue.settle(&[done(again.handle)]).await.unwrap();

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
 use crate::entry::{DeadLetter, Entry, EntryId, Handle, Record, Settlement};
-use crate::queue::{Ahead, DeadPage, Depth, Due, Error, Filter, Queue, Start};
+use crate::queue::{Ahead, DeadPage, Depth, Due, Error, Filter, Queue, Start, Unparked};
 
 /// How long a shard may take to answer what all of them are asked, before the others go on without it.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -86,7 +86,7 @@ impl Queue for Tagged {
         Ok(self.our_entries(self.named(self.queue.claim(max).await)?))
     }
 
-    async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<usize>, Error> {
+    async fn unpark(&self, wanted: &[(Arc<str>, usize)]) -> Result<Vec<Unparked>, Error> {
         self.named(self.queue.unpark(wanted).await)
     }
 
