@@ -53,16 +53,29 @@ impl Sharded {
         u16::try_from(self.shards.len()).unwrap_or(u16::MAX)
     }
 
-    /// Asks all shards at once; their answers in their order.
+    /// Asks all shards at once what takes a moment; their answers in their order.
     async fn all<T, F>(&self, question: impl Fn(Arc<Tagged>) -> F) -> Vec<Result<T, Error>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let patiently = |shard: Arc<Tagged>| {
+            let question = question(Arc::clone(&shard));
+            async move { shard.patiently(question).await }
+        };
+        self.all_however_long(patiently).await
+    }
+
+    /// The same, however long it takes.
+    async fn all_however_long<T, F>(&self, question: impl Fn(Arc<Tagged>) -> F) -> Vec<Result<T, Error>>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
         let mut asked = JoinSet::new();
         for shard in &self.shards {
-            let (shard, question) = (Arc::clone(shard), question(Arc::clone(shard)));
-            asked.spawn(async move { (shard.number, shard.patiently(question).await) });
+            let (number, question) = (shard.number, question(Arc::clone(shard)));
+            asked.spawn(async move { (number, question.await) });
         }
         let answers: BTreeMap<u16, _> = asked.join_all().await.into_iter().collect();
         answers.into_values().collect()
@@ -234,7 +247,8 @@ impl Queue for Sharded {
             let filter = filter.clone();
             async move { shard.dead_letters(&filter, start, max).await }
         };
-        for page in self.all(dead_letters).await {
+        // A search asks the store many times, and each time has its own limit.
+        for page in self.all_however_long(dead_letters).await {
             let page = page?;
             letters.extend(page.letters);
             through.extend(page.next);

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tests::RedisServer;
+use weft::outcome::DeadReason;
 use weft::queue::{Queue, Unparked};
 
-use super::{in_hand, parked, redis, sharded};
+use super::{all_dead, bury, in_hand, letter, parked, redis, sharded};
 
 /// The second one is slow from when [`stall`] says so.
 async fn servers() -> [RedisServer; 2] {
@@ -22,6 +23,17 @@ fn over(servers: &[RedisServer; 2]) -> Arc<dyn Queue> {
 /// It answers nothing for longer than the others wait for it.
 async fn stall(servers: &[RedisServer; 2], duration: Duration) {
     let _: String = servers[1].run(&["CLIENT", "PAUSE", &duration.as_millis().to_string(), "ALL"]).await;
+}
+
+#[tokio::test]
+async fn a_search_of_the_dead_letters_waits_for_a_shard_that_takes_long() {
+    let servers = servers().await;
+    let queue = over(&servers);
+    bury(&*queue, (0..12).map(|_| letter("a", DeadReason::Gone)).collect()).await;
+    stall(&servers, Duration::from_secs(2)).await;
+    assert_eq!(all_dead(&*queue).await.len(), 12);
+    // And the shard is not taken for one that is away.
+    assert_eq!(queue.unpark(&[("a".into(), 1)]).await.unwrap(), [Unparked::from(0)]);
 }
 
 #[tokio::test]
