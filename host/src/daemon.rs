@@ -117,7 +117,7 @@ impl Daemon {
         let health = Arc::new(Health::starting());
         let gate = limits.gate();
         let parts = Parts { queue, directory, plugins, sender, health, telemetry, gate, limits };
-        let (used, dangers) = (config.plugins_used(), Dangers::of(&config.queue)?);
+        let (used, dangers) = (config.plugins_used(), Dangers::of(&config.queue, state.clone())?);
         Ok(Daemon { parts, chained, used, state, dangers, tokens: config.admin.tokens, listener })
     }
 

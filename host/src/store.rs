@@ -62,6 +62,15 @@ impl Store {
         }
     }
 
+    /// Why nothing can be kept now, as far as is known without a question of a plugin.
+    pub async fn failure(&self) -> Option<String> {
+        match &self.0 {
+            // Each act is tried anew there, and the queue's own store is the same server.
+            Kind::Redis(_) => None,
+            Kind::Embedded(embedded) => embedded.failure().await,
+        }
+    }
+
     /// Does what is asked, in one atomic step.
     pub async fn perform(&self, request: Request) -> Result<Answer, Error> {
         match &self.0 {

@@ -1,4 +1,4 @@
-//! What of the queue's store somebody should know, though the host can do its work: looked at now and then, told in the log
+//! What of the queue's store, and of the state that plugins keep, somebody should know, though the host can do its work: looked at now and then, told in the log
 //! and in `/readyz`.
 
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use super::spread::Spread;
 use crate::config;
 use crate::health::Health;
 use crate::queue::{self, Queue};
+use crate::store::Store;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(10);
@@ -17,11 +18,12 @@ const EVERY: Duration = Duration::from_secs(10);
 pub(super) struct Dangers {
     left_out: LeftOut,
     spread: Spread,
+    state: Option<Arc<Store>>,
 }
 
 impl Dangers {
-    pub(super) fn of(config: &config::Queue) -> Result<Dangers, queue::Error> {
-        Ok(Dangers { left_out: LeftOut::of(config)?, spread: Spread::of(config)? })
+    pub(super) fn of(config: &config::Queue, state: Option<Arc<Store>>) -> Result<Dangers, queue::Error> {
+        Ok(Dangers { left_out: LeftOut::of(config)?, spread: Spread::of(config)?, state })
     }
 
     /// For as long as it is polled. A store that does not answer is asked again; what it said before still counts.
@@ -44,6 +46,9 @@ impl Dangers {
         let mut dangers = queue.check().await?;
         dangers.extend(self.left_out.dangers().await?);
         dangers.extend(self.spread.danger().await?);
+        if let Some(state) = &self.state {
+            dangers.extend(state.failure().await.map(|why| format!("plugins cannot keep their state: {why}")));
+        }
         Ok(dangers)
     }
 }

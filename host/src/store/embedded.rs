@@ -1,6 +1,7 @@
 //! Plugin state in a file beside the embedded queue. One thread writes: it gathers what waits into one transaction and
 //! commits it once.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
@@ -14,6 +15,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::{OpenError, millis};
 use crate::state::{Act, Answer, ENTRY_BYTES, Error, Request};
 use crate::stored::unix_ms;
+use file::{File, Opener};
+
+mod file;
 
 const FILE: &str = "state.redb";
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
@@ -60,7 +64,6 @@ impl Clock {
 type Done = oneshot::Sender<Result<Answer, Error>>;
 
 /// The store.
-#[derive(Debug)]
 pub(super) struct Embedded {
     path: PathBuf,
     clock: Clock,
@@ -68,9 +71,8 @@ pub(super) struct Embedded {
     open: RwLock<Option<Open>>,
 }
 
-#[derive(Debug)]
 struct Open {
-    database: Arc<Database>,
+    file: Arc<File>,
     acts: mpsc::Sender<(Request, Done)>,
     writer: std::thread::JoinHandle<()>,
 }
@@ -80,44 +82,43 @@ impl Embedded {
         let path = directory.join(FILE);
         let failed = |why: String| OpenError::File { path: path.display().to_string(), why };
         std::fs::create_dir_all(directory).map_err(|error| failed(error.to_string()))?;
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path);
-        let database = database.map_err(|error| failed(error.to_string()))?;
-        Embedded::over(database, path, Clock::Machine)
+        let file = path.clone();
+        let opener = move || Database::builder().set_cache_size(CACHE_BYTES).create(&file);
+        Embedded::over(Box::new(opener), path, Clock::Machine)
     }
 
+    /// There is no disk that could fail.
     pub(super) fn in_memory(hands: Arc<AtomicU64>) -> Result<Embedded, OpenError> {
-        let path = PathBuf::from("memory");
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(InMemoryBackend::new());
-        let failed =
-            |error: redb::DatabaseError| OpenError::File { path: path.display().to_string(), why: error.to_string() };
-        let database = database.map_err(failed)?;
-        Embedded::over(database, path, Clock::Hands(hands))
+        let memory = || Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(InMemoryBackend::new());
+        Embedded::over(Box::new(memory), PathBuf::from("memory"), Clock::Hands(hands))
     }
 
-    fn over(database: Database, path: PathBuf, clock: Clock) -> Result<Embedded, OpenError> {
+    fn over(opener: Opener, path: PathBuf, clock: Clock) -> Result<Embedded, OpenError> {
         let failed = |why: String| OpenError::File { path: path.display().to_string(), why };
-        let database = Arc::new(database);
-        create_tables(&database).map_err(|error| failed(error.to_string()))?;
+        let file = Arc::new(File::open(opener).map_err(|error| failed(error.to_string()))?);
         let (acts, waiting) = mpsc::channel(BACKLOG);
-        let (written, time) = (Arc::clone(&database), clock.clone());
+        let (written, time) = (Arc::clone(&file), clock.clone());
         let thread = std::thread::Builder::new().name("weft-state".to_owned());
         let writer =
             thread.spawn(move || write(&written, &time, waiting)).map_err(|error| failed(error.to_string()))?;
-        Ok(Embedded { path, clock, open: RwLock::new(Some(Open { database, acts, writer })) })
+        Ok(Embedded { path, clock, open: RwLock::new(Some(Open { file, acts, writer })) })
     }
 
     /// The thread ends when nobody can send any more; the file is free again when it has ended.
     pub(super) fn close(&self) {
         let open = self.open.write().expect(UNPOISONED).take();
-        if let Some(Open { database, acts, writer }) = open {
-            drop((database, acts));
+        if let Some(Open { file, acts, writer }) = open {
+            drop((file, acts));
             let _ = writer.join();
         }
     }
 
     pub(super) async fn perform(&self, request: Request) -> Result<Answer, Error> {
-        if request.act == Act::Get {
-            return self.read(&request).map_err(|error| self.unavailable(&error.to_string()));
+        // What cannot be read here, the writer reads when it has opened the file again.
+        if request.act == Act::Get
+            && let Some(answer) = self.read(&request)
+        {
+            return Ok(answer);
         }
         let gone = || self.unavailable("it is closed");
         let (done, answer) = oneshot::channel();
@@ -127,20 +128,40 @@ impl Embedded {
         answer.await.map_err(|_| gone())?
     }
 
-    fn read(&self, request: &Request) -> Result<Answer, redb::Error> {
+    /// Why nothing can be kept now, if so. Where something failed, it is tried again first.
+    pub(super) async fn failure(&self) -> Option<String> {
+        self.noted()?;
+        let (plugin, key) = (Arc::from(""), String::new());
+        // It says in the end how that went.
+        let _ = self.perform(Request { plugin, key, act: Act::Delete, quota: 0 }).await;
+        self.noted().map(|why| format!("{}: {why}", self.path.display()))
+    }
+
+    fn noted(&self) -> Option<String> {
+        self.open.read().expect(UNPOISONED).as_ref().and_then(|open| open.file.failure())
+    }
+
+    fn read(&self, request: &Request) -> Option<Answer> {
         let open = self.open.read().expect(UNPOISONED);
-        let Some(open) = open.as_ref() else { return Err(redb::Error::DatabaseClosed) };
-        let values = open.database.begin_read()?.open_table(VALUES)?;
-        let kept = values.get((&*request.plugin, &*request.key))?;
-        let value = kept.and_then(|kept| {
-            let (end, value) = kept.value();
-            (end == 0 || end > self.clock.now()).then(|| Bytes::copy_from_slice(value))
-        });
-        Ok(Answer::Value(value))
+        open.as_ref()?.file.read(|database| {
+            let values = database.begin_read()?.open_table(VALUES)?;
+            let kept = values.get((&*request.plugin, &*request.key))?;
+            let value = kept.and_then(|kept| {
+                let (end, value) = kept.value();
+                (end == 0 || end > self.clock.now()).then(|| Bytes::copy_from_slice(value))
+            });
+            Ok(Answer::Value(value))
+        })
     }
 
     fn unavailable(&self, why: &str) -> Error {
         Error::Unavailable(format!("{}: {why}", self.path.display()))
+    }
+}
+
+impl fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Embedded").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -160,15 +181,15 @@ fn create_tables(database: &Database) -> Result<(), redb::Error> {
 }
 
 /// Until nobody can send any more.
-fn write(database: &Database, clock: &Clock, mut waiting: mpsc::Receiver<(Request, Done)>) {
+fn write(file: &File, clock: &Clock, mut waiting: mpsc::Receiver<(Request, Done)>) {
     let mut gathered = Vec::with_capacity(BATCH_MAX);
     while waiting.blocking_recv_many(&mut gathered, BATCH_MAX) > 0 {
         let mut answers = Vec::with_capacity(gathered.len());
-        let written = batch(database, clock.now(), &gathered, &mut answers);
+        let written = file.work(|database| batch(database, clock.now(), &gathered, &mut answers));
         for (at, (_, done)) in gathered.drain(..).enumerate() {
             let answer = match &written {
                 Ok(()) => answers[at].clone(),
-                Err(error) => Err(Error::Unavailable(format!("{FILE}: {error}"))),
+                Err(why) => Err(Error::Unavailable(format!("{FILE}: {why}"))),
             };
             // Who went away needs no answer.
             let _ = done.send(answer);
@@ -323,4 +344,94 @@ fn entry_bytes(key: &str) -> u64 {
 fn number(value: &[u8]) -> Option<i64> {
     let number: i64 = std::str::from_utf8(value).ok()?.parse().ok()?;
     (number.to_string().as_bytes() == value).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    /// A file on a disk that fails while it is told to.
+    #[derive(Debug)]
+    struct Disk {
+        file: std::fs::File,
+        fails: Arc<AtomicBool>,
+    }
+
+    impl Disk {
+        fn works(&self) -> std::io::Result<()> {
+            if self.fails.load(Ordering::Relaxed) { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        }
+    }
+
+    impl redb::StorageBackend for Disk {
+        fn len(&self) -> std::io::Result<u64> {
+            Ok(self.file.metadata()?.len())
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+            self.file.read_exact_at(out, offset)
+        }
+
+        fn set_len(&self, len: u64) -> std::io::Result<()> {
+            self.works()?;
+            self.file.set_len(len)
+        }
+
+        fn sync_data(&self) -> std::io::Result<()> {
+            self.works()?;
+            self.file.sync_data()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+            self.works()?;
+            self.file.write_all_at(data, offset)
+        }
+    }
+
+    async fn ask(store: &Embedded, key: &str, act: Act) -> Result<Answer, Error> {
+        store.perform(Request { plugin: "p".into(), key: key.to_owned(), act, quota: 1 << 20 }).await
+    }
+
+    async fn goes_on(store: &Embedded, key: &str, act: Act) -> Answer {
+        for _ in 0..600 {
+            match ask(store, key, act.clone()).await {
+                Ok(answer) => return answer,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+        panic!("it stays dead: {:?}", store.noted());
+    }
+
+    #[tokio::test]
+    async fn after_a_write_that_failed_state_goes_on_by_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, fails) = (directory.path().join(FILE), Arc::new(AtomicBool::new(false)));
+        let (place, is_broken) = (path.clone(), Arc::clone(&fails));
+        let opener = move || {
+            let file = std::fs::File::options().read(true).write(true).create(true).truncate(false).open(&place);
+            let disk = Disk { file: file.expect("a file"), fails: Arc::clone(&is_broken) };
+            Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(disk)
+        };
+        let store = Embedded::over(Box::new(opener), path, Clock::Machine).unwrap();
+        let set = |text: &'static str| Act::Set { value: Bytes::from_static(text.as_bytes()), lifetime: None };
+        let kept = |text: &'static str| Answer::Value(Some(Bytes::from_static(text.as_bytes())));
+        assert_eq!(ask(&store, "before", set("1")).await, Ok(Answer::Done));
+        assert_eq!(store.failure().await, None);
+
+        fails.store(true, Ordering::Relaxed);
+        for _ in 0..3 {
+            assert!(matches!(ask(&store, "meanwhile", set("2")).await, Err(Error::Unavailable(_))));
+        }
+        assert!(store.failure().await.is_some_and(|why| why.contains(FILE)));
+
+        fails.store(false, Ordering::Relaxed);
+        // Also for a plugin that does nothing but read.
+        assert_eq!(goes_on(&store, "before", Act::Get).await, kept("1"));
+        assert_eq!(store.failure().await, None);
+        assert_eq!(goes_on(&store, "after", set("3")).await, Answer::Done);
+        assert_eq!(ask(&store, "after", Act::Get).await, Ok(kept("3")));
+    }
 }
