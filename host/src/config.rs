@@ -187,12 +187,14 @@ pub struct Overrides {
 }
 
 /// What may be reached.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Egress {
     /// Ranges that are reachable although they are not public.
     pub allow: Vec<IpNet>,
     /// Who signed the certificates of endpoints, beside the authorities that the system knows; a PEM file.
     pub tls_ca: Option<PathBuf>,
+    /// Names that are looked up at once.
+    pub lookups_max: usize,
 }
 
 /// The admin listener.
@@ -286,6 +288,12 @@ impl Default for Defaults {
             disable_on_gone: true,
             ordering: Ordering::None,
         }
+    }
+}
+
+impl Default for Egress {
+    fn default() -> Self {
+        Egress { allow: Vec::new(), tls_ca: None, lookups_max: 64 }
     }
 }
 

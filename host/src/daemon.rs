@@ -186,7 +186,9 @@ fn sender(config: &Config) -> Result<Arc<Sender>, Error> {
     if let Some(file) = &config.egress.tls_ca {
         authorities = authorities.and(file)?;
     }
-    Ok(Arc::new(Sender::new(Guard::new(&config.egress.allow), authorities, config.delivery.response_bytes_max)?))
+    let response_bytes_max = config.delivery.response_bytes_max;
+    let limits = sender::Limits { response_bytes_max, lookups_max: config.egress.lookups_max };
+    Ok(Arc::new(Sender::new(Guard::new(&config.egress.allow), authorities, limits)?))
 }
 
 /// What sends the requests of plugins, for those that are tried without a daemon.

@@ -23,11 +23,14 @@ use crate::request::SignedRequest;
 pub use authorities::Authorities;
 use dial::{DialError, Dialer};
 pub use guard::Guard;
+use names::Names;
 
 mod ask;
 pub mod authorities;
 mod dial;
 mod guard;
+mod names;
+mod race;
 
 const USER_AGENT_OURS: &str = concat!("weft/", env!("CARGO_PKG_VERSION"));
 
@@ -51,15 +54,24 @@ pub struct Sender {
     response_bytes_max: usize,
 }
 
+/// What a sender spends.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Of an answer's body.
+    pub response_bytes_max: usize,
+    /// Names that are looked up at once.
+    pub lookups_max: usize,
+}
+
 /// TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("TLS cannot be set up: {0}")]
 pub struct Error(#[from] rustls::Error);
 
 impl Sender {
-    /// A sender that reaches what the guard allows, believes these authorities, and reads at most `response_bytes_max` of an
-    /// answer's body.
-    pub fn new(guard: Guard, authorities: Authorities, response_bytes_max: usize) -> Result<Sender, Error> {
+    /// A sender that reaches what the guard allows, believes these authorities, and keeps these limits.
+    pub fn new(guard: Guard, authorities: Authorities, limits: Limits) -> Result<Sender, Error> {
+        let Limits { response_bytes_max, lookups_max } = limits;
         let provider = Arc::new(ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let tls = tls.with_root_certificates(authorities.into_store());
@@ -67,7 +79,7 @@ impl Sender {
             .with_tls_config(tls.with_no_client_auth())
             .https_or_http()
             .enable_http1()
-            .wrap_connector(Dialer::new(guard));
+            .wrap_connector(Dialer::new(guard, Names::new(lookups_max)));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_MAX)

@@ -233,6 +233,7 @@ impl NamedPlugin {
 impl Egress {
     fn read(&mut self, mut reader: Reader<'_>) {
         self.tls_ca = reader.parsed("tls_ca", "a path is expected");
+        set(&mut self.lookups_max, reader.count("lookups_max", 1..=256));
         for (path, item) in reader.list("allow").unwrap_or_default() {
             match &item.value {
                 Value::Text(text) | Value::Raw(text) => match text.parse() {

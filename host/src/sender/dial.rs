@@ -1,17 +1,20 @@
-//! Makes connections: resolves the host, has the guard check every address, and dials one that was checked. Nothing is
+//! Makes connections: resolves the host, has the guard check every address, and dials those that were checked. Nothing is
 //! resolved twice, so a name that changes its mind in between gains nothing.
 
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 
 use super::guard::{Guard, Refusal};
+use super::names::Names;
+use super::race::{Failure, race};
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +22,7 @@ pub(super) enum DialError {
     #[error("{host} is blocked: {refusal}")]
     Blocked { host: String, refusal: Refusal },
     #[error("{host} cannot be resolved: {source}")]
-    Dns { host: String, source: io::Error },
+    Dns { host: String, source: Arc<io::Error> },
     #[error("no connection to {address}: {source}")]
     Connect { address: SocketAddr, source: io::Error },
 }
@@ -28,50 +31,40 @@ pub(super) enum DialError {
 #[derive(Clone)]
 pub(super) struct Dialer {
     guard: Guard,
+    names: Names,
 }
 
 impl Dialer {
-    pub(super) fn new(guard: Guard) -> Dialer {
-        Dialer { guard }
+    pub(super) fn new(guard: Guard, names: Names) -> Dialer {
+        Dialer { guard, names }
     }
 
     async fn dial(self, uri: Uri) -> Result<TokioIo<TcpStream>, DialError> {
         let host = uri.host().unwrap_or_default().to_owned();
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-        let addresses = resolve(&host, port).await?;
+        let addresses = self.resolve(&host, port).await?;
         // All must pass: a name with one public and one private address is nothing that a subscriber needs.
         for address in &addresses {
             let check = self.guard.check(address.ip());
             check.map_err(|refusal| DialError::Blocked { host: host.clone(), refusal })?;
         }
-        let mut failure = None;
-        for address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    // Whole requests are written at once; waiting for more only adds latency.
-                    let _ = stream.set_nodelay(true);
-                    return Ok(TokioIo::new(stream));
-                }
-                Err(source) => failure = Some(DialError::Connect { address, source }),
-            }
+        let stream = race(addresses).await.expect("a name without an address is not found");
+        let stream = stream.map_err(|Failure { address, source }| DialError::Connect { address, source })?;
+        // Whole requests are written at once; waiting for more only adds latency.
+        let _ = stream.set_nodelay(true);
+        Ok(TokioIo::new(stream))
+    }
+
+    /// At least one address.
+    async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
+        let literal = host.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(ip) = literal.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(ip, port)]);
         }
-        Err(failure.unwrap_or_else(|| no_address(host)))
+        let found = self.names.find(host).await;
+        let found = found.map_err(|source| DialError::Dns { host: host.to_owned(), source })?;
+        Ok(found.iter().map(|ip| SocketAddr::new(*ip, port)).collect())
     }
-}
-
-async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
-    let literal = host.trim_start_matches('[').trim_end_matches(']');
-    if let Ok(ip) = literal.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, port)]);
-    }
-    let found = lookup_host((host, port)).await;
-    let addresses: Vec<SocketAddr> =
-        found.map_err(|source| DialError::Dns { host: host.to_owned(), source })?.collect();
-    if addresses.is_empty() { Err(no_address(host.to_owned())) } else { Ok(addresses) }
-}
-
-fn no_address(host: String) -> DialError {
-    DialError::Dns { host, source: io::Error::new(io::ErrorKind::NotFound, "the name has no address") }
 }
 
 impl tower_service::Service<Uri> for Dialer {
