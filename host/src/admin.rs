@@ -20,13 +20,16 @@ use crate::plugin::Plugins;
 use crate::queue::{self, Queue};
 use crate::telemetry::Telemetry;
 pub use auth::{Role, Token, TokenSecret};
+pub use connections::Bounds;
 
 mod auth;
 pub mod breakers;
+mod connections;
 pub mod dead_letters;
 pub mod events;
 mod lines;
 pub mod plugins;
+mod stranger;
 
 /// Events in one request.
 const BATCH_MAX: usize = 1000;
@@ -53,11 +56,9 @@ pub struct Admin {
     pub stop: CancellationToken,
 }
 
-/// Serves until `shutdown` resolves.
-pub async fn serve(admin: Admin, listener: TcpListener, shutdown: impl Future<Output = ()> + Send + 'static) {
-    if let Err(error) = axum::serve(listener, router(Arc::new(admin))).with_graceful_shutdown(shutdown).await {
-        tracing::error!(%error, "the admin listener ended");
-    }
+/// Serves until `shutdown` resolves, and ends what is being answered then.
+pub async fn serve(admin: Admin, listener: TcpListener, bounds: Bounds, shutdown: impl Future<Output = ()> + Send) {
+    connections::serve(router(Arc::new(admin)), listener, bounds, shutdown).await;
 }
 
 fn router(admin: Arc<Admin>) -> Router {

@@ -204,6 +204,10 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// Who may ask.
     pub tokens: Vec<Token>,
+    /// Connections at once; further ones wait.
+    pub connections_max: usize,
+    /// How long a connection may be without a whole head of a request.
+    pub head_timeout: Duration,
 }
 
 /// How metrics are kept.
@@ -299,7 +303,12 @@ impl Default for Egress {
 
 impl Default for Admin {
     fn default() -> Self {
-        Admin { listen: SocketAddr::from(([127, 0, 0, 1], 8090)), tokens: Vec::new() }
+        Admin {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8090)),
+            tokens: Vec::new(),
+            connections_max: 256,
+            head_timeout: Duration::from_secs(30),
+        }
     }
 }
 

@@ -81,6 +81,7 @@ pub struct Daemon {
     /// What of the store somebody should know.
     dangers: Dangers,
     tokens: Vec<admin::Token>,
+    bounds: admin::Bounds,
     listener: TcpListener,
 }
 
@@ -118,7 +119,9 @@ impl Daemon {
         let gate = limits.gate();
         let parts = Parts { queue, directory, plugins, sender, health, telemetry, gate, limits };
         let (used, dangers) = (config.plugins_used(), Dangers::of(&config.queue, state.clone())?);
-        Ok(Daemon { parts, chained, used, state, dangers, tokens: config.admin.tokens, listener })
+        let config::Admin { tokens, connections_max, head_timeout, .. } = config.admin;
+        let bounds = admin::Bounds { connections_max, head_timeout };
+        Ok(Daemon { parts, chained, used, state, dangers, tokens, bounds, listener })
     }
 
     /// Where the admin listener is.
@@ -141,7 +144,7 @@ impl Daemon {
 
     /// Delivers until `shutdown` resolves, then drains and returns.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Daemon { parts, chained, used, state, dangers, tokens, listener } = self;
+        let Daemon { parts, chained, used, state, dangers, tokens, bounds, listener } = self;
         let plugins = Arc::clone(&parts.plugins);
         let stop = CancellationToken::new();
         let admin = Admin {
@@ -157,7 +160,7 @@ impl Daemon {
         };
         let warning = dangers.watch(Arc::clone(&parts.queue), Arc::clone(&parts.health));
         let warning = tokio::spawn(stop.clone().run_until_cancelled_owned(warning));
-        let serving = tokio::spawn(admin::serve(admin, listener, stop.clone().cancelled_owned()));
+        let serving = tokio::spawn(admin::serve(admin, listener, bounds, stop.clone().cancelled_owned()));
         let mut shutdown = pin!(shutdown);
         // Dropping either loses nothing: one only waits, and the other is not asked again once it resolved.
         let compiled = tokio::select! {

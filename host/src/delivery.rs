@@ -204,7 +204,8 @@ impl Delivery {
 }
 
 impl Identity {
-    fn of(event: &Event, subscription_id: &str) -> Result<Identity, String> {
+    /// What says which delivery an event of a subscription becomes, or what of it cannot be sent as a header.
+    pub(crate) fn of(event: &Event, subscription_id: &str) -> Result<Identity, String> {
         let value = |name: &str, text: &str| {
             HeaderValue::from_bytes(text.as_bytes()).map_err(|_| format!("{name} cannot be sent as a header: {text:?}"))
         };

@@ -84,6 +84,23 @@ async fn publish_takes_objects_arrays_and_lines() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_a_header_is_refused_and_no_dead_letter() {
+    let redis = RedisServer::start().await;
+    let host = TestHost::start(&redis.url()).await;
+    let good = Event::to("http://127.0.0.1:9/");
+    // As it stands in JSON.
+    let odd = "a\\nb";
+    for (name, odd) in [("notificationId", good.clone().id(odd)), ("subscriptionId", good.subscription(odd))] {
+        let odd = odd.json();
+        let answer = reqwest::Client::new().post(host.url("/v1/events")).body(odd.clone()).send().await.unwrap();
+        let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
+        assert_eq!(status, 400, "{odd}: {text}");
+        assert!(text.contains(name) && text.contains("header"), "{text}");
+    }
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn dlq_lists_shows_replays_and_purges() {
     let redis = RedisServer::start().await;
     look_after_dead_letters(&redis.url()).await;
@@ -171,9 +188,61 @@ async fn tokens_decide_who_may_do_what() {
     assert_eq!(ask(get.clone(), "/metrics", None).await, 401);
     assert_eq!(ask(get.clone(), "/metrics", Some("wrong")).await, 401);
     assert_eq!(ask(get.clone(), "/metrics", Some("looker")).await, 200);
+    assert_eq!(ask(reqwest::Method::HEAD, "/metrics", Some("looker")).await, 200);
     assert_eq!(ask(post.clone(), "/v1/events", Some("looker")).await, 403);
     assert_ne!(ask(post, "/v1/events", Some("doer")).await, 403);
     assert_eq!(ask(get, "/v1/nonsense", Some("doer")).await, 404);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_token_web_pages_of_others_are_refused() {
+    let redis = RedisServer::start().await;
+    let host = TestHost::start(&redis.url()).await;
+    let ask = async |name: &str, value: &str| {
+        let replay = reqwest::Client::new().post(host.url("/v1/dead-letters/replay")).header(name, value);
+        let answer = replay.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    for (name, value) in
+        [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site"), ("host", "evil.example:8090")]
+    {
+        let (status, text) = ask(name, value).await;
+        assert!(status == 403 && text.contains("admin.tokens"), "{name}: {status} {text}");
+    }
+    assert_eq!(ask("host", "localhost:8090").await.0, 200);
+    assert_eq!(ask("accept", "*/*").await.0, 200);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn connections_without_a_request_end_and_are_bounded() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let redis = RedisServer::start().await;
+    let mut config = host::config(&redis.url());
+    config.admin.connections_max = 1;
+    config.admin.head_timeout = Duration::from_millis(500);
+    let host = TestHost::with(config).await;
+    let mut half = tokio::net::TcpStream::connect(host.admin).await.unwrap();
+    half.write_all(b"GET /healthz HTTP/1.1\r\nHost: ").await.unwrap();
+    // It has the only place, so this one is answered after the other was closed.
+    let answer = tokio::time::timeout(Duration::from_secs(60), reqwest::get(host.url("/healthz"))).await;
+    assert_eq!(answer.expect("in time").unwrap().status(), 200);
+    let mut rest = Vec::new();
+    // Either end is right: what was read and not answered may reset it.
+    let _ = tokio::time::timeout(Duration::from_secs(60), half.read_to_end(&mut rest)).await.expect("it is closed");
+
+    let mut config = host::config(&redis.url());
+    config.admin.connections_max = 1;
+    let patient = TestHost::with(config).await;
+    let idle = tokio::net::TcpStream::connect(patient.admin).await.unwrap();
+    let asked = tokio::spawn(reqwest::get(patient.url("/healthz")));
+    // However long one waits, it is not answered: a short while shows it if it is.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!asked.is_finished(), "there is one place");
+    drop(idle);
+    assert_eq!(asked.await.unwrap().unwrap().status(), 200);
+    patient.stop().await;
     host.stop().await;
 }
 

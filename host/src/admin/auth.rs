@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{Admin, Refusal};
+use super::{Admin, Refusal, stranger};
 
 /// What a token's holder may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,17 +54,21 @@ impl fmt::Debug for TokenSecret {
     }
 }
 
-/// Lets a request pass if its bearer token may do what it asks for. Without any token configured all may.
+/// Lets a request pass if its bearer token may do what it asks for. Without any token configured all may who are on this
+/// machine, except web pages of others.
 pub(super) async fn check(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     if admin.tokens.is_empty() {
-        return next.run(request).await;
+        return match stranger::refuse(request.headers()) {
+            Ok(()) => next.run(request).await,
+            Err(error) => Refusal::new(StatusCode::FORBIDDEN, error).into_response(),
+        };
     }
     let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let Some(shown) = shown.and_then(|value| value.strip_prefix("Bearer ")) else {
         let refusal = Refusal::new(StatusCode::UNAUTHORIZED, "a bearer token is needed: Authorization: Bearer <token>");
         return ([(header::WWW_AUTHENTICATE, "Bearer")], refusal).into_response();
     };
-    let needed = if request.method() == Method::GET { Role::Read } else { Role::Write };
+    let needed = if matches!(*request.method(), Method::GET | Method::HEAD) { Role::Read } else { Role::Write };
     match admin.tokens.iter().find(|token| token.secret.is(shown)) {
         Some(token) if token.role >= needed => next.run(request).await,
         Some(token) => {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Admin, BATCH_MAX, Refusal};
+use crate::delivery::Identity;
 use crate::event::{BodyForm, Notification};
 use crate::subscription::{BadUrl, Endpoint};
 
@@ -50,9 +51,10 @@ fn check(event: &Bytes, body_bytes_max: usize) -> Result<(), String> {
     }
     let notification = Notification::parse(event.clone(), BodyForm::Verbatim, String::new);
     let notification = notification.map_err(|error| error.to_string())?;
-    if notification.subscription_id.is_none() {
+    let Some(subscription_id) = notification.subscription_id else {
         return Err("subscriptionId is missing or empty".to_owned());
-    }
+    };
+    Identity::of(&notification.event, &subscription_id)?;
     let endpoint = notification.callback_url.as_deref().ok_or(BadUrl::Missing).and_then(Endpoint::parse);
     endpoint.map(|_| ()).map_err(|error| error.to_string())
 }

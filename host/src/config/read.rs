@@ -266,6 +266,8 @@ impl Admin {
             }
             token.finish();
         }
+        set(&mut self.connections_max, reader.count("connections_max", 1..=65_536));
+        set(&mut self.head_timeout, reader.duration("head_timeout"));
         reader.finish();
     }
 }
