@@ -33,6 +33,8 @@ mod stranger;
 
 /// Events in one request.
 const BATCH_MAX: usize = 1000;
+/// Bytes of events in one request that every daemon takes, however small its `delivery.body_bytes_max` is.
+pub const BATCH_BYTES: usize = 1024 * 1024;
 
 /// What the routes need.
 pub struct Admin {
@@ -62,7 +64,7 @@ pub async fn serve(admin: Admin, listener: TcpListener, bounds: Bounds, shutdown
 }
 
 fn router(admin: Arc<Admin>) -> Router {
-    let batch_bytes_max = admin.body_bytes_max.saturating_mul(8);
+    let batch_bytes_max = admin.body_bytes_max.saturating_mul(8).max(BATCH_BYTES);
     let guarded = Router::new()
         .route("/metrics", get(metrics))
         .route("/v1/events", post(events::publish).layer(DefaultBodyLimit::max(batch_bytes_max)))

@@ -10,11 +10,18 @@ use tracing_subscriber::filter::ParseError;
 
 use crate::config::{Config, Mistakes};
 
+/// In place of the standard ones, for all of the command line: those panic when the reader is gone.
+macro_rules! print { ($($words:tt)*) => { $crate::cli::out::write(std::io::stdout(), format_args!($($words)*)) }; }
+macro_rules! println { ($($words:tt)*) => { print!("{}\n", format_args!($($words)*)) }; }
+macro_rules! eprint { ($($words:tt)*) => { $crate::cli::out::write(std::io::stderr(), format_args!($($words)*)) }; }
+macro_rules! eprintln { ($($words:tt)*) => { eprint!("{}\n", format_args!($($words)*)) }; }
+
 mod check;
 mod client;
 mod demo;
 mod desk;
 mod dlq;
+mod out;
 mod plugin;
 mod progress;
 mod publish;
@@ -93,8 +100,19 @@ impl ConfigArgs {
             ("WEFT_PLUGINS__DIR", &self.plugins),
         ];
         let given = flags.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)));
-        Config::load(self.config.as_deref(), std::env::vars().chain(given))
+        Config::load(self.config.as_deref(), environment().chain(given))
     }
+}
+
+/// The environment's variables. None of ours is without a text, and what others have may be anything.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        if name.starts_with("WEFT_") && value.to_str().is_none() {
+            eprintln!("weft: {name} is not UTF-8 and does not count");
+        }
+        Some((name, value.into_string().ok()?))
+    })
 }
 
 /// Runs the command line and says how it went.

@@ -84,6 +84,22 @@ async fn publish_takes_objects_arrays_and_lines() {
 }
 
 #[tokio::test]
+async fn publish_takes_any_number_of_large_events() {
+    let redis = RedisServer::start().await;
+    let mut config = host::config(&redis.url());
+    config.delivery.body_bytes_max = 64 * 1024;
+    config.delivery.max_retries = 0;
+    let host = TestHost::with(config).await;
+    let nobody = format!("http://127.0.0.1:{}/", tests::redis_server::free_port());
+    let padding = format!("{{\"padding\":\"{}\",", "x".repeat(20_000));
+    let event = |number: usize| Event::to(&nobody).id(number.to_string()).json().replacen('{', &padding, 1);
+    let events: String = (0..120).map(event).collect();
+    let ran = run(&["publish", "--admin", &host.url("")], &events).await;
+    assert_eq!((ran.code, ran.out.lines().count()), (Some(0), 120), "{}", ran.err);
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_a_header_is_refused_and_no_dead_letter() {
     let redis = RedisServer::start().await;
     let host = TestHost::start(&redis.url()).await;
@@ -98,6 +114,42 @@ async fn what_cannot_be_a_header_is_refused_and_no_dead_letter() {
         assert!(text.contains(name) && text.contains("header"), "{text}");
     }
     host.stop().await;
+}
+
+#[tokio::test]
+async fn variables_that_are_no_text_are_no_matter() {
+    use std::os::unix::ffi::OsStrExt;
+    let directory = tempfile::tempdir().unwrap();
+    let odd = std::ffi::OsStr::from_bytes(b"\xff");
+    for (name, told) in [("X", false), ("WEFT_QUEUE__URL", true)] {
+        let mut command = tokio::process::Command::new(tests::process::weft());
+        command.arg("check").current_dir(directory.path()).env(name, odd);
+        let ran = tests::process::finish(command, "").await;
+        assert_eq!((ran.code, ran.err.contains(&format!("{name} is not UTF-8"))), (Some(0), told), "{}", ran.err);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_ends_a_command_quietly() {
+    let directory = tempfile::tempdir().unwrap();
+    let described = wat::parse_file(root().join("tests/fixtures/described.wat")).unwrap();
+    std::fs::write(directory.path().join("described.wasm"), described).unwrap();
+    // What they find is data, on standard output, and talk, on standard error.
+    for (words, is_data) in [(vec!["plugin", "check", "described.wasm"], true), (vec!["check"], false)] {
+        let mut command = tokio::process::Command::new(tests::process::weft());
+        command.args(&words).current_dir(directory.path()).kill_on_drop(true);
+        command.env("XDG_CACHE_HOME", root().join("target/test-cache"));
+        // The end that is read is closed before the command begins.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        if is_data {
+            command.stdout(writer)
+        } else {
+            command.stderr(writer)
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(60), command.status()).await.expect("in time").unwrap();
+        assert_eq!(ended.code(), Some(141), "{words:?}");
+    }
 }
 
 #[tokio::test]

@@ -119,7 +119,7 @@ impl Desk {
     pub(super) async fn open(file: &Path, terms: &Terms, keep: Keep) -> anyhow::Result<Desk> {
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let whole = match &terms.config {
-            Some(file) => Config::load(Some(file), std::env::vars())?,
+            Some(file) => Config::load(Some(file), super::environment())?,
             None => Config::default(),
         };
         let memory = Arc::new(Memory::new()?);

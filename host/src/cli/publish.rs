@@ -9,6 +9,7 @@ use http::Method;
 use serde_json::value::RawValue;
 
 use super::client::AdminArgs;
+use crate::admin::BATCH_BYTES;
 use crate::admin::events::Published;
 
 /// Events in one request.
@@ -39,7 +40,7 @@ impl Publish {
             bail!("no events: give files, or JSON on standard input");
         }
         let mut ids = Vec::with_capacity(events.len());
-        for batch in events.chunks(BATCH) {
+        for batch in batches(&events) {
             let body = Bytes::from(format!("[{}]", batch.join(",")));
             let published: Published = self
                 .admin
@@ -68,6 +69,22 @@ fn read(file: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
+/// So many at once as a daemon takes; one that is larger than all of them may be goes alone, to be taken or refused.
+fn batches(events: &[String]) -> impl Iterator<Item = &[String]> {
+    let mut left = events;
+    std::iter::from_fn(move || {
+        let mut bytes = "[]".len();
+        let fitting = left.iter().take(BATCH).take_while(|event| {
+            bytes += event.len() + ",".len();
+            bytes <= BATCH_BYTES
+        });
+        let count = fitting.count().max(1).min(left.len());
+        let (batch, rest) = left.split_at(count);
+        left = rest;
+        (!batch.is_empty()).then_some(batch)
+    })
+}
+
 /// The events in a text: objects one after the other, and those in arrays.
 fn split(text: &str) -> anyhow::Result<Vec<String>> {
     let mut events = Vec::new();
@@ -94,5 +111,15 @@ mod tests {
         assert_eq!(split("[{}, {\"c\":1}]{}").unwrap(), ["{}", "{\"c\":1}", "{}"]);
         assert!(split("{} nonsense").is_err());
         assert!(split(" \n").unwrap().is_empty());
+    }
+
+    #[test]
+    fn batches_are_bounded_by_number_and_by_bytes() {
+        let sizes = |events: &[String]| batches(events).map(<[String]>::len).collect::<Vec<_>>();
+        assert_eq!(sizes(&[]), [0; 0]);
+        assert_eq!(sizes(&vec!["{}".to_owned(); 1100]), [500, 500, 100]);
+        let half = "x".repeat(BATCH_BYTES / 2);
+        let (large, small) = ("x".repeat(2 * BATCH_BYTES), "{}".to_owned());
+        assert_eq!(sizes(&[half.clone(), half, small.clone(), large, small]), [1, 2, 1, 1]);
     }
 }
