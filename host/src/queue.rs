@@ -82,7 +82,7 @@ pub trait Queue: Send + Sync + 'static {
     async fn dead_letter(&self, id: EntryId) -> Result<Option<DeadLetter>, Error>;
 
     /// Turns dead letters into new deliveries, in this order, each in one atomic step; `None` for one that is not there
-    /// (any more). When it fails, some of them may have been replayed; those are no dead letters any more.
+    /// (any more). Where one fails, the answer ends before it; if that is the first one, it fails as a whole.
     async fn replay(&self, ids: &[EntryId]) -> Result<Vec<Option<EntryId>>, Error>;
 
     /// Deletes dead letters; says how many of them were there.

@@ -105,6 +105,23 @@ async fn what_dies_again_keeps_its_past_and_is_replayed_once() {
 }
 
 #[tokio::test]
+async fn what_was_replayed_before_one_that_cannot_be_is_told() {
+    let world = World::with(&["a", "b"]).await;
+    // More fields than a script can hand on; somebody else wrote it.
+    let mut words = vec!["XADD".to_owned(), "o2ims:dlq".to_owned(), "*".to_owned()];
+    words.extend((0..5000).flat_map(|number| [format!("raw.f-{number}"), String::new()]));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let odd: String = world.redis.run(&words).await;
+    world.mend();
+    let ran = world.dlq(&["replay", "--all"]).await;
+    assert_eq!(ran.code, Some(1), "{}", ran.err);
+    assert_eq!(ran.out.lines().count(), 2, "those before it: {}{}", ran.out, ran.err);
+    let left = world.listed(&[]).await;
+    assert!(left.len() == 1 && left[0]["id"] == odd.as_str());
+    world.host.stop().await;
+}
+
+#[tokio::test]
 async fn purging_many_wants_a_word() {
     let world = World::with(&["a", "b", "a"]).await;
     let ran = world.dlq(&["purge", "--all"]).await;

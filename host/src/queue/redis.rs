@@ -356,7 +356,12 @@ impl Queue for Redis {
     async fn replay(&self, ids: &[EntryId]) -> Result<Vec<Option<EntryId>>, Error> {
         let mut deliveries = Vec::with_capacity(ids.len());
         for id in ids {
-            deliveries.push(self.replay_one(*id).await?);
+            match self.replay_one(*id).await {
+                Ok(delivery) => deliveries.push(delivery),
+                Err(error) if deliveries.is_empty() => return Err(error),
+                // What was done is told; who asks for the others meets it again.
+                Err(_) => break,
+            }
         }
         Ok(deliveries)
     }

@@ -278,9 +278,14 @@ impl Queue for Sharded {
     async fn replay(&self, ids: &[EntryId]) -> Result<Vec<Option<EntryId>>, Error> {
         let mut deliveries = Vec::with_capacity(ids.len());
         for id in ids {
-            match self.of(*id) {
-                Some(shard) => deliveries.extend(shard.replay(&[*id]).await?),
-                None => deliveries.push(None),
+            let Some(shard) = self.of(*id) else {
+                deliveries.push(None);
+                continue;
+            };
+            match shard.replay(&[*id]).await {
+                Ok(delivery) => deliveries.extend(delivery),
+                Err(error) if deliveries.is_empty() => return Err(error),
+                Err(_) => break,
             }
         }
         Ok(deliveries)

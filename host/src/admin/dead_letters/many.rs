@@ -194,6 +194,8 @@ impl Work {
             }
             Deed::Replay => {
                 let deliveries = self.admin.queue.replay(ids).await?;
+                // Those after one that failed are next, so that the lines of those before it are written first.
+                ids.iter().skip(deliveries.len()).rev().for_each(|id| self.found.push_front(*id));
                 let done = ids.iter().zip(deliveries).filter_map(|(id, delivery)| Some((id, delivery?)));
                 done.map(|(id, delivery)| Line { delivery: Some(delivery.to_string()), ..one(id) }).collect()
             }
