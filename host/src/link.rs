@@ -129,9 +129,13 @@ impl Link {
                 "it is a node of a Cluster: let queue.url begin with redis+cluster, and see what `weft check` says",
             )
             .into()),
-            // Nothing was done here; it is asked for once where it is done.
             Some(Trouble::Moved(to)) => {
                 self.part(number, to);
+                // The keys went in the middle of it. What was done must not be done twice.
+                if is_done_in_part(&answer) {
+                    return answer;
+                }
+                // Nothing was done here; it is asked for once where it is done.
                 let (number, connection) = self.connected().await?;
                 let answer = request.send(connection).await;
                 if trouble(&answer).is_some() {
@@ -219,6 +223,16 @@ fn trouble(answer: &RedisResult<Vec<Value>>) -> Option<Trouble> {
             _ => None,
         }),
     }
+}
+
+fn is_done_in_part(answer: &RedisResult<Vec<Value>>) -> bool {
+    let is_moved = |value: &Value| match value {
+        Value::ServerError(error) => {
+            matches!(trouble_of(&RedisError::from(error.clone())), Some(Trouble::Moved(_)))
+        }
+        _ => false,
+    };
+    answer.as_ref().is_ok_and(|values| !values.iter().all(is_moved))
 }
 
 fn trouble_of(error: &RedisError) -> Option<Trouble> {
