@@ -101,7 +101,7 @@ pub trait Queue: Send + Sync + 'static {
     }
 }
 
-/// Of what is shown at once; entries are few when they are large.
+/// Of what is shown, or read from a server, at once: entries are few when they are large.
 const SHOWN_BYTES_MAX: usize = 4 << 20;
 
 /// One of the queues that a queue consists of, or all of one that is whole.

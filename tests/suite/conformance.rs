@@ -37,6 +37,7 @@ use waiting::{
 };
 
 mod ahead;
+mod large;
 mod letters;
 mod shards;
 mod waiting;
@@ -570,7 +571,8 @@ async fn nobody_overtakes_what_another_host_has_read_and_not_looked_through() {
     let _: u64 = server.run(&["XGROUP", "DESTROY", "o2ims:events", "webhook-workers"]).await;
     let _: u64 = server.run(&["DEL", "o2ims:retry:lines", "o2ims:retry:next", "o2ims:retry:data"]).await;
     let _: String = server.run(&["XGROUP", "CREATE", "o2ims:events", "webhook-workers", "0"]).await;
-    let read = ["XREADGROUP", "GROUP", "webhook-workers", "stopped/0", "COUNT", "1", "STREAMS", "o2ims:events", ">"];
+    let read =
+        ["XREADGROUP", "GROUP", "webhook-workers", "weft-stopped/0", "COUNT", "1", "STREAMS", "o2ims:events", ">"];
     let _: ::redis::Value = server.run(&read).await;
     assert!(queue.receive(0, count(1), Duration::from_millis(1)).await.unwrap().is_empty());
     let due = queue.take_due(count(10)).await.unwrap();
@@ -579,7 +581,7 @@ async fn nobody_overtakes_what_another_host_has_read_and_not_looked_through() {
     eventually("it is claimed", || async {
         queue.claim(count(10)).await.unwrap();
         let stopped: Vec<::redis::Value> =
-            server.run(&["XPENDING", "o2ims:events", "webhook-workers", "-", "+", "1", "stopped/0"]).await;
+            server.run(&["XPENDING", "o2ims:events", "webhook-workers", "-", "+", "1", "weft-stopped/0"]).await;
         stopped.is_empty().then_some(())
     })
     .await;

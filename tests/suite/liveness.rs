@@ -128,15 +128,16 @@ async fn a_stopped_host_that_comes_back_changes_nothing() {
 async fn consumers_of_other_programs_stay() {
     let (redis, receiver) = (RedisServer::start().await, Receiver::start().await);
     let _: String = redis.run(&["XGROUP", "CREATE", "o2ims:events", "webhook-workers", "0", "MKSTREAM"]).await;
-    for consumer in ["worker-0", "gone/0"] {
+    for consumer in ["worker-0", "ns/pod-1", "weft-gone/0"] {
         let _: u64 = redis.run(&["XGROUP", "CREATECONSUMER", "o2ims:events", "webhook-workers", consumer]).await;
     }
     let weft = WeftProcess::serve(&file(&redis, "1h", "")).await;
     redis.publish(&Event::to(&receiver.url("/")).json()).await;
     receiver.wait_for(1).await;
-    eventually("the dead one is gone", || async { (!consumers(&redis).await.contains("gone/0")).then_some(()) }).await;
+    eventually("the dead one is gone", || async { (!consumers(&redis).await.contains("weft-gone/0")).then_some(()) })
+        .await;
     let left = consumers(&redis).await;
-    assert!(left.contains("worker-0") && left.iter().any(of(weft.pid())), "{left:?}");
+    assert!(left.contains("worker-0") && left.contains("ns/pod-1") && left.iter().any(of(weft.pid())), "{left:?}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Pipeline, Value, cmd};
 
-use super::{Ahead, DeadPage, Depth, Due, Error, Filter, Queue, Start, Unparked};
+use super::{Ahead, DeadPage, Depth, Due, Error, Filter, Queue, SHOWN_BYTES_MAX, Start, Unparked};
 use crate::entry::{DeadLetter, Entry, EntryId, Handle, Settlement, Stream, Turns};
 use crate::link::{Address, Link, Waits};
 use ahead::Looking;
@@ -18,6 +18,7 @@ use hand::Hand;
 pub use janitor::Retention;
 use liveness::Life;
 use lost::Lost;
+use receiving::Sizes;
 use scripts::Scripts;
 
 mod ahead;
@@ -88,10 +89,13 @@ impl Keys {
 pub struct Redis {
     address: Address,
     waits: Waits,
-    /// Everything but the blocking reads.
+    /// Everything but the blocking reads and the beats.
     commands: Link,
+    /// Who is late is taken for dead, so nothing large may stand before them.
+    beats: Link,
     /// A blocking read holds up its connection, so each worker has its own.
     readers: Mutex<Vec<Option<Link>>>,
+    sizes: Sizes,
     keys: Keys,
     retry_data: String,
     parked: String,
@@ -122,7 +126,7 @@ impl Redis {
     /// The same at an address that was read before, with other waits.
     #[must_use]
     pub fn at(address: Address, waits: Waits, keys: Keys, claiming: Claiming) -> Redis {
-        let commands = Link::new(&address, &keys.events, waits);
+        let [commands, beats] = [(); 2].map(|()| Link::new(&address, &keys.events, waits));
         let retry_data = format!("{}:data", keys.retry);
         let [parked, ahead] = ["parked", "ahead"].map(|name| format!("{}:{name}", keys.retry));
         let lines = ["lines", "first", "next"].map(|name| format!("{}:{name}", keys.retry));
@@ -132,7 +136,9 @@ impl Redis {
             address,
             waits,
             commands,
+            beats,
             readers,
+            sizes: Sizes::default(),
             keys,
             retry_data,
             parked,
@@ -174,6 +180,7 @@ impl Redis {
         take.arg(max.get()).arg(millis(self.claiming.idle)).arg(&self.keys.group).arg(&self.host_id);
         take.arg(self.hand.suspects_left()).arg(self.claiming.claims_max);
         take.arg(u8::from(self.may_judge())).arg(millis(self.claiming.dead_after));
+        take.arg(SHOWN_BYTES_MAX);
         let (taken, next) = reply::due(self.run(&take).await?)?;
         let entries = self.still_ours(taken.into_iter().map(|taken| self.judge(taken)).collect()).await?;
         self.hand.take(&entries);
@@ -200,7 +207,15 @@ impl Redis {
     }
 
     async fn run<T: redis::FromRedisValue>(&self, script: &redis::ScriptInvocation<'_>) -> Result<T, Error> {
-        self.answer(script.invoke_async(&mut self.commands.clone()).await).await
+        self.run_over(&self.commands, script).await
+    }
+
+    async fn run_over<T: redis::FromRedisValue>(
+        &self,
+        link: &Link,
+        script: &redis::ScriptInvocation<'_>,
+    ) -> Result<T, Error> {
+        self.answer(script.invoke_async(&mut link.clone()).await).await
     }
 
     async fn answer<T>(&self, answer: redis::RedisResult<T>) -> Result<T, Error> {

@@ -215,7 +215,7 @@ async fn what_was_moved_and_then_read_by_a_host_that_died_is_not_claimed() {
     let all = last(&*queue, 4).await;
     assert_eq!(queue.move_ahead(&stored(&all[1..3])).await.unwrap(), 2);
     // It died between the read and the question what was moved.
-    read_by(&store, "dead/0", "100").await;
+    read_by(&store, "weft-dead/0", "100").await;
     assert_eq!(queue.move_ahead(&stored(&all)).await.unwrap(), 0, "somebody has read the others");
     let claimed = eventually("the others are claimed", || async {
         let claimed = queue.claim(count(100)).await.unwrap();

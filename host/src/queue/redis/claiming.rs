@@ -11,6 +11,7 @@ use redis::Value;
 use super::{Error, Redis, millis, reply};
 use crate::entry::{Condemned, Entry};
 use crate::outcome::DeadReason;
+use crate::queue::SHOWN_BYTES_MAX;
 
 /// When what others left pending is taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,11 +63,12 @@ local function is_suspect(count, claims_max) return count > 1 and count <= claim
 ";
 
 /// ARGV: group, the consumer that claims, how many at most, idle time, how often a claim is no poison, age of what is
-/// stale, how many suspects at most, the host, after how long one is dead. Answers how many leases of the dead are over, then stream, id, fields, whether it is stale, and former owners of each entry.
+/// stale, how many suspects at most, the host, after how long one is dead, after how many bytes it is enough. Answers how many leases of the dead are over, then stream, id, fields, whether it is stale, and former owners of each entry.
 /// Consumers of the dead go when they have nothing pending, and never before. What was moved ahead is elsewhere already.
 pub(super) const CLAIM: &str = "
 local group, consumer, left = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local idle, claims_max, stale, suspects = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local bytes_left = tonumber(ARGV[10])
 local answer, alive = { 0 }, {}
 if not is_fresh(ARGV[8], tonumber(ARGV[9])) then return answer end
 -- Suspects that wait must not hide what is behind them.
@@ -93,7 +95,7 @@ end
 if #dead > 0 then redis.call('ZREM', KEYS[10], unpack(dead)) end
 local function claim(stream, id, from, is_given_back)
   local entry, member = redis.call('XRANGE', KEYS[stream], id, id)[1], stream .. ':' .. id
-  local host = string.match(from, '^(.*)/')
+  local host = host_of(from)
   if pass_over(stream, group, id) then return end
   if not entry then
     if host and is_alive(host) then return end
@@ -111,13 +113,14 @@ local function claim(stream, id, from, is_given_back)
   redis.call('XCLAIM', KEYS[stream], group, consumer, 0, id, 'JUSTID')
   local is_stale = not host and now - tonumber(string.match(id, '^%d+')) > stale
   for _, part in ipairs({ stream, id, entry[2], is_stale and 1 or 0, owners }) do answer[#answer + 1] = part end
-  left = left - 1
+  left, bytes_left = left - 1, bytes_left - bytes_of(entry)
+  if bytes_left <= 0 then left = 0 end
 end
 for stream = 1, 2 do
   local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[stream], group)
   for _, of in ipairs(consumers.err and {} or consumers) do
     local name, pending = of[2], of[4]
-    local host, is_given_back = string.match(name, '^(.*)/'), string.sub(name, -6) == '/back+'
+    local host, is_given_back = host_of(name), string.sub(name, -6) == '/back+'
     if host and pending == 0 and not is_alive(host) then
       redis.call('XGROUP', 'DELCONSUMER', KEYS[stream], group, name)
     elseif host and pending > 0 and left > 0 and (is_given_back or not is_alive(host)) then
@@ -155,6 +158,7 @@ impl Redis {
         claim.arg(&self.keys.group).arg(consumer).arg(max).arg(millis(self.claiming.idle));
         claim.arg(self.claiming.claims_max).arg(millis(self.claiming.adopt_older_than));
         claim.arg(self.hand.suspects_left()).arg(&self.host_id).arg(millis(self.claiming.dead_after));
+        claim.arg(SHOWN_BYTES_MAX);
         let (leases, claimed) = reply::claimed(self.run::<Value>(&claim).await?)?;
         if leases > 0 {
             tracing::warn!(

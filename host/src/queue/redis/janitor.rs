@@ -39,8 +39,7 @@ end
 local function others_are_active(stream, group)
   local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[stream], group)
   for _, consumer in ipairs(consumers.err and {} or consumers) do
-    local is_ours = string.find(field_of(consumer, 'name'), '/', 1, true)
-    if not is_ours and field_of(consumer, 'idle') < 60000 then return true end
+    if not host_of(field_of(consumer, 'name')) and field_of(consumer, 'idle') < 60000 then return true end
   end
   return false
 end

@@ -185,7 +185,7 @@ impl Redis {
         beat.arg(&self.keys.group).arg(&self.host_id);
         beat.arg(millis(self.claiming.dead_after)).arg(millis(self.claiming.idle)).arg(arguments(in_hand));
         let at = Instant::now();
-        let answer: Vec<usize> = self.run(&beat).await?;
+        let answer: Vec<usize> = self.run_over(&self.beats, &beat).await?;
         let (in_time, lost) = answer.split_first().map_or((false, [].as_slice()), |(first, lost)| (*first == 1, lost));
         self.life.note(at, in_time, self.claiming.dead_after);
         let lost: Vec<Handle> = lost.iter().filter_map(|at| in_hand.get(*at).copied()).collect();

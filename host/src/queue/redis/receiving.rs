@@ -1,14 +1,45 @@
 //! Receiving: blocking reads, each worker on a link of its own, and what of it must wait for its turn.
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use redis::aio::ConnectionLike;
 use redis::{Pipeline, Value, cmd};
 
 use super::{Error, Redis, millis, reply, turns};
-use crate::entry::Entry;
+use crate::entry::{Content, Entry};
 use crate::link::{Link, Waits};
+use crate::queue::SHOWN_BYTES_MAX;
+
+/// How large entries are taken to be when a read was not answered: what was asked for may have been too much.
+const LARGE: usize = SHOWN_BYTES_MAX / 8;
+
+/// How large entries are, as far as was seen: a read asks for a number of them, and its answer must come in time.
+#[derive(Debug, Default)]
+pub(super) struct Sizes(AtomicUsize);
+
+impl Sizes {
+    /// As many of `max` as fit into one answer.
+    fn fit(&self, max: NonZeroUsize) -> usize {
+        (SHOWN_BYTES_MAX / self.0.load(Relaxed).max(1)).clamp(1, max.get())
+    }
+
+    fn read(&self, answer: &Result<Vec<Entry>, Error>) {
+        match answer {
+            Ok(entries) if entries.is_empty() => {}
+            Ok(entries) => self.0.store(entries.iter().map(bytes_of).sum::<usize>() / entries.len(), Relaxed),
+            Err(_) => self.0.store(self.0.load(Relaxed).saturating_mul(8).clamp(LARGE, SHOWN_BYTES_MAX), Relaxed),
+        }
+    }
+}
+
+fn bytes_of(entry: &Entry) -> usize {
+    match &entry.content {
+        Content::Fields(fields) => fields.iter().map(|(name, value)| name.len() + value.len()).sum(),
+        Content::Stored(stored) => stored.len(),
+    }
+}
 
 impl Redis {
     /// Has entries wait for their turn, and returns those that need not. What cannot be recorded stays pending.
@@ -53,7 +84,20 @@ impl Redis {
         }
     }
 
+    /// Reads entries that nobody has received, and takes them in hand.
     pub(super) async fn read(
+        &self,
+        worker: usize,
+        consumer: &str,
+        max: NonZeroUsize,
+        wait: Duration,
+    ) -> Result<Vec<Entry>, Error> {
+        let read = self.read_new(worker, consumer, max, wait).await;
+        self.sizes.read(&read);
+        self.take_in_hand(consumer, read?).await
+    }
+
+    async fn read_new(
         &self,
         worker: usize,
         consumer: &str,
@@ -63,7 +107,7 @@ impl Redis {
         let mut reader = self.reader(worker, wait);
         let mut read = cmd("XREADGROUP");
         read.arg("GROUP").arg(&self.keys.group).arg(consumer);
-        read.arg("COUNT").arg(max.get()).arg("BLOCK").arg(millis(wait).max(1));
+        read.arg("COUNT").arg(self.sizes.fit(max)).arg("BLOCK").arg(millis(wait).max(1));
         read.arg("STREAMS").arg(&self.keys.events).arg(&self.keys.deliveries).arg(">").arg(">");
         let mut pipeline = Pipeline::new();
         // What was moved ahead before the read is seen by what is asked after it, and nothing is once it was read.
@@ -79,7 +123,7 @@ impl Redis {
         if is_any_ahead {
             entries = self.without_moved(entries).await?;
         }
-        self.take_in_hand(consumer, entries).await
+        Ok(entries)
     }
 
     /// What was read, `None` if the group was missing; and whether anything was moved ahead.

@@ -30,37 +30,39 @@ pub(super) struct Scripts {
 impl Scripts {
     pub(super) fn new() -> Scripts {
         let common =
-            [CLOCK, turns::COMMON, liveness::COMMON, claiming::COMMON, janitor::COMMON, ahead::COMMON].concat();
-        let with_clock = |body: &str| Script::new(&[common.as_str(), body].concat());
+            [FIRST, turns::COMMON, liveness::COMMON, claiming::COMMON, janitor::COMMON, ahead::COMMON].concat();
+        let with_common = |body: &str| Script::new(&[common.as_str(), body].concat());
         Scripts {
-            settle: with_clock(settling::SETTLE),
-            take_due: with_clock(TAKE_DUE),
+            settle: with_common(settling::SETTLE),
+            take_due: with_common(TAKE_DUE),
             replay: Script::new(REPLAY),
-            unpark: with_clock(parking::UNPARK),
+            unpark: with_common(parking::UNPARK),
             parked: Script::new(parking::FIND),
-            line_up: with_clock(turns::LINE_UP),
-            beat: with_clock(liveness::BEAT),
-            claim: with_clock(claiming::CLAIM),
-            give_back: with_clock(liveness::GIVE_BACK),
-            leave: with_clock(liveness::LEAVE),
-            tidy: with_clock(janitor::TIDY),
-            count_after: with_clock(janitor::COUNT_AFTER),
-            create_groups: with_clock(janitor::CREATE_GROUPS),
-            look: with_clock(ahead::LOOK),
-            show: with_clock(ahead::SHOW),
-            move_ahead: with_clock(ahead::MOVE),
-            pass_over: with_clock(ahead::PASS_OVER),
+            line_up: with_common(turns::LINE_UP),
+            beat: with_common(liveness::BEAT),
+            claim: with_common(claiming::CLAIM),
+            give_back: with_common(liveness::GIVE_BACK),
+            leave: with_common(liveness::LEAVE),
+            tidy: with_common(janitor::TIDY),
+            count_after: with_common(janitor::COUNT_AFTER),
+            create_groups: with_common(janitor::CREATE_GROUPS),
+            look: with_common(ahead::LOOK),
+            show: with_common(ahead::SHOW),
+            move_ahead: with_common(ahead::MOVE),
+            pass_over: with_common(ahead::PASS_OVER),
         }
     }
 }
 
-const CLOCK: &str = "
+/// Consumers are named `<host>/<worker>`; others are not Weft's, whatever their names.
+const FIRST: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local function host_of(consumer) return string.match(consumer, '^(weft%-.*)/[^/]*$') end
 ";
 
 /// ARGV: how many at most, lease in ms, group, host, how many suspects at most, how often a claim is no poison, whether this host
-/// may judge others, after how long one is dead. A delivery that somebody has whose lease is over is left alone, unless this
+/// may judge others, after how long one is dead, after how many bytes it is enough. A delivery that somebody has whose lease is over is left alone, unless this
 /// host may judge that he is gone or lost it: the store may have stalled for longer than a lease. Answers the leased due time, ms until the next one is due (-1: none), then member, data and former owners of each.
 const TAKE_DUE: &str = "
 local lease = string.format('%.0f', now + tonumber(ARGV[2]))
@@ -69,8 +71,10 @@ local answer = { lease, -1 }
 if not redis.call('ZSCORE', KEYS[10], ARGV[4]) then return { lease, 10 } end
 local is_held_up = let_go(ARGV[3], tonumber(ARGV[1]))
 local suspects, claims_max, claimed = tonumber(ARGV[5]), tonumber(ARGV[6]), redis.call('EXISTS', KEYS[12]) == 1
+local bytes_left = tonumber(ARGV[9])
 local may_judge = ARGV[7] == '1' and is_fresh(ARGV[4], tonumber(ARGV[8]))
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, ARGV[1])) do
+  if bytes_left <= 0 then break end
   local data, count, from = redis.call('HGET', KEYS[4], member), 0, ''
   if data and claimed then count, from = claims(member) end
   local suspect = is_suspect(count, claims_max)
@@ -79,6 +83,7 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT
     redis.call('ZADD', KEYS[3], now + 100, member)
   elseif data then
     if suspect then suspects = suspects - 1 end
+    bytes_left = bytes_left - #data
     redis.call('ZADD', KEYS[3], lease, member)
     redis.call('HSET', KEYS[11], member, ARGV[4] .. ' ' .. lease)
     answer[#answer + 1] = member

@@ -56,7 +56,7 @@ local function not_looked_through(group)
     for _, consumer in ipairs(consumers.err and {} or consumers) do
       local fields = {}
       for at = 1, #consumer, 2 do fields[consumer[at]] = consumer[at + 1] end
-      local looks = string.find(fields.name, '/', 1, true) and string.sub(fields.name, -1) ~= '+'
+      local looks = host_of(fields.name) and string.sub(fields.name, -1) ~= '+'
       local first = looks and fields.pending > 0
         and redis.call('XPENDING', KEYS[stream], group, '-', '+', 1, fields.name)[1]
       if first and (not oldest or padded(first[1]) < oldest) then oldest = padded(first[1]) end
