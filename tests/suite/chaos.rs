@@ -217,16 +217,29 @@ impl Run {
         }
     }
 
+    /// All of one moment: what is brought back while it is counted would else be in none of the places.
     async fn left(&self) -> BTreeMap<&'static str, u64> {
-        let mut left = BTreeMap::new();
+        let mut pipeline = redis::pipe();
+        pipeline.atomic();
         for key in ["o2ims:retry", "o2ims:retry:parked", "o2ims:retry:lines", "o2ims:retry:ahead"] {
-            left.insert(key, self.redis.run(&["ZCARD", key]).await);
+            pipeline.cmd("ZCARD").arg(key);
         }
-        left.insert("pending", self.redis.pending("o2ims:events").await);
-        let groups: Vec<HashMap<String, redis::Value>> = self.redis.run(&["XINFO", "GROUPS", "o2ims:events"]).await;
-        let lag = groups.first().and_then(|group| group.get("lag").cloned());
-        left.insert("lag", lag.map_or(1, |lag| redis::from_redis_value(lag).unwrap_or(1)));
-        left
+        pipeline.cmd("XINFO").arg("GROUPS").arg("o2ims:events");
+        let (scheduled, parked, lines, ahead, groups): (u64, u64, u64, u64, Vec<HashMap<String, redis::Value>>) =
+            pipeline.query_async(&mut self.redis.connection().await).await.expect("Redis answers");
+        let of_group = |field: &str| {
+            let value = groups.first().and_then(|group| group.get(field).cloned());
+            value.map_or(1, |value| redis::from_redis_value(value).unwrap_or(1))
+        };
+        let (pending, lag) = (of_group("pending"), of_group("lag"));
+        BTreeMap::from([
+            ("scheduled", scheduled),
+            ("parked", parked),
+            ("in line", lines),
+            ("ahead", ahead),
+            ("pending", pending),
+            ("lag", lag),
+        ])
     }
 
     async fn check(&self) {
