@@ -26,8 +26,8 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(100);
 /// from those that deliver what they need.
 const GO_ON_AFTER: Duration = Duration::from_millis(50);
 const REST: u32 = 9;
-/// But not for so long that another host takes its turn.
-const GO_ON_WITHIN: Duration = Duration::from_millis(500);
+/// But not for longer, however slow the store is.
+const GO_ON_WITHIN: Duration = Duration::from_secs(10);
 /// Entries that one look is shown.
 const SHOWN_MAX: NonZeroUsize = NonZeroUsize::new(1000).expect("it is more than none");
 /// Who has more among those shown is no newcomer, where what waits before them was not seen.

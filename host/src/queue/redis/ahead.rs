@@ -6,7 +6,7 @@
 //! of other programs know nothing of that; while any of them is active nobody looks ahead.
 
 use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redis::Value;
@@ -16,17 +16,27 @@ use crate::entry::{Entry, Handle, Stream};
 use crate::queue::lookout::{Lookouts, Part};
 use crate::queue::{Ahead, SHOWN_BYTES_MAX};
 
-/// Who looked says so for so long; then another may.
+/// Who looked says so for so long; then another may. If the last look took long, so many times as long: the next one comes
+/// later then.
 const LOOKS_FOR: Duration = Duration::from_secs(1);
+const LOOKS_FOR_TIMES: u32 = 20;
+const LOOKS_FOR_MAX: Duration = Duration::from_secs(30);
 /// Entries that one step moves.
 const MOVED_MAX: usize = 200;
 
 /// How far this host looked, if it is the one that looks.
 #[derive(Debug, Default)]
-pub(super) struct Looking(Mutex<Lookouts>);
+pub(super) struct Looking(Mutex<Looked>);
+
+#[derive(Debug, Default)]
+struct Looked {
+    lookouts: Lookouts,
+    /// How long the last look took.
+    took: Duration,
+}
 
 impl Looking {
-    fn lookouts(&self) -> MutexGuard<'_, Lookouts> {
+    fn looked(&self) -> MutexGuard<'_, Looked> {
         self.0.lock().expect("no holder of this lock can panic")
     }
 }
@@ -162,11 +172,13 @@ return answer
 
 impl Redis {
     pub(super) async fn look(&self, beyond: usize, max: usize) -> Result<Option<Ahead>, Error> {
+        let began = Instant::now();
+        let looks_for = (self.looking.looked().took * LOOKS_FOR_TIMES).clamp(LOOKS_FOR, LOOKS_FOR_MAX);
         let mut look = self.invocation(&self.scripts.look);
-        look.arg(&self.keys.group).arg(&self.host_id).arg(beyond).arg(millis(LOOKS_FOR)).arg(SHOWN_BYTES_MAX);
+        look.arg(&self.keys.group).arg(&self.host_id).arg(beyond).arg(millis(looks_for)).arg(SHOWN_BYTES_MAX);
         let Some(outlook) = reply::outlook(self.run::<Value>(&look).await?)? else { return Ok(None) };
         let (stream, of, part) = {
-            let mut lookouts = self.looking.lookouts();
+            let lookouts = &mut self.looking.looked().lookouts;
             if outlook.is_fresh {
                 lookouts.forget();
             }
@@ -176,7 +188,9 @@ impl Redis {
         };
         let (entries, is_cut) = self.show(stream, part, max).await?;
         let span = entries.first().zip(entries.last()).map(|(first, last)| (first.handle.id, last.handle.id));
-        let seen = self.looking.lookouts().looked(stream, part, span, is_cut);
+        let mut looked = self.looking.looked();
+        looked.took = began.elapsed();
+        let seen = looked.lookouts.looked(stream, part, span, is_cut);
         let room = beyond.saturating_sub(outlook.due_first);
         Ok(Some(Ahead {
             stream,
