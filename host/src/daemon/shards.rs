@@ -52,7 +52,8 @@ impl LeftOut {
             if !shard.is_used().await? {
                 break;
             }
-            dangers.extend(danger(&keys, &shard.depth().await?, self.shards, number + 1));
+            // One shard alone is the queue without a number in its keys.
+            dangers.extend(danger(&keys, &shard.depth().await?, self.shards, (number + 1).max(2)));
         }
         Ok(dangers)
     }
