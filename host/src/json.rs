@@ -97,26 +97,30 @@ impl Index {
     pub fn set(&self, document: &[u8], pointer: &Pointer, value: &[u8]) -> Option<Vec<u8>> {
         let Some((last, parents)) = pointer.0.split_last() else { return Some(value.to_vec()) };
         let parent = self.locate(document, parents)?;
+        let mut cuts = self.hidden_cuts(document, parents);
         let same_name = self.children(parent, document, last);
         if let Some((&kept, others)) = same_name.split_last() {
-            let mut cuts = self.member_cuts(parent, others);
+            cuts.extend(self.member_cuts(parent, others));
             cuts.push((widen(&self.nodes[kept].value), value));
             return Some(splice(document, cuts));
         }
         let (at, prefix) = self.append_at(parent, last)?;
         let mut added = prefix;
         added.extend_from_slice(value);
-        Some(splice(document, vec![(at..at, &added)]))
+        cuts.push((at..at, &added));
+        Some(splice(document, cuts))
     }
 
-    /// The document without what stands at the pointer, however often its name occurs there; `None` if nothing does.
-    /// The whole document cannot be removed.
+    /// The document without what stands at the pointer, however often its name or one on the way to it occurs; `None` if
+    /// nothing does. The whole document cannot be removed.
     #[must_use]
     pub fn remove(&self, document: &[u8], pointer: &Pointer) -> Option<Vec<u8>> {
         let (last, parents) = pointer.0.split_last()?;
-        let parent = self.locate(document, parents)?;
-        let gone = self.children(parent, document, last);
-        (!gone.is_empty()).then(|| splice(document, self.member_cuts(parent, &gone)))
+        let mut cuts = self.hidden_cuts(document, parents);
+        if let Some(parent) = self.locate(document, parents) {
+            cuts.extend(self.member_cuts(parent, &self.children(parent, document, last)));
+        }
+        (!cuts.is_empty()).then(|| splice(document, cuts))
     }
 
     fn locate(&self, document: &[u8], tokens: &[String]) -> Option<usize> {
@@ -156,13 +160,30 @@ impl Index {
         array_position(token).and_then(|position| self.children_of(parent).nth(position))
     }
 
-    /// What to cut so that these children vanish together with their commas.
+    /// What to cut so that no member on the way hides another of its name: whoever counts the first one of a name must not
+    /// find there what was removed from the last.
+    fn hidden_cuts(&self, document: &[u8], tokens: &[String]) -> Vec<(Range<usize>, &'static [u8])> {
+        let mut cuts = Vec::new();
+        let mut at = 0;
+        for token in tokens {
+            let same_name = self.children(at, document, token);
+            let Some((&last, hidden)) = same_name.split_last() else { break };
+            cuts.extend(self.member_cuts(at, hidden));
+            at = last;
+        }
+        cuts
+    }
+
+    /// What to cut so that these children, in their order, vanish together with their commas.
     fn member_cuts(&self, parent: usize, gone: &[usize]) -> Vec<(Range<usize>, &'static [u8])> {
+        if gone.is_empty() {
+            return Vec::new();
+        }
         let mut cuts = Cuts::default();
         for child in self.children_of(parent) {
             let node = &self.nodes[child];
             let start = if node.name.is_empty() { node.value.start } else { node.name.start };
-            cuts.member(gone.contains(&child), || start as usize, node.value.end as usize);
+            cuts.member(gone.binary_search(&child).is_ok(), || start as usize, node.value.end as usize);
         }
         cuts.ranges().into_iter().map(|range| (range, b"".as_slice())).collect()
     }
@@ -421,6 +442,22 @@ mod tests {
         removes(r#"{"a":1,"a":3}"#, "/a", "{}");
         removes(r#"{"b":0,"a":1,"\u0061":3,"c":4}"#, "/a", r#"{"b":0,"c":4}"#);
         removes(r#"{"a":1,"a":2,"c":3,"a":4,"d":5}"#, "/a", r#"{"c":3,"d":5}"#);
+    }
+
+    #[test]
+    fn nothing_stays_under_a_name_that_is_repeated_on_the_way() {
+        removes(r#"{"a":{"b":1},"a":{"b":2,"c":3}}"#, "/a/b", r#"{"a":{"c":3}}"#);
+        removes(r#"{"a":{"b":1},"a":{"c":3}}"#, "/a/b", r#"{"a":{"c":3}}"#);
+        removes(r#"{"x":0,"a":{"b":1},"y":1,"a":5,"z":2}"#, "/a/b", r#"{"x":0,"y":1,"a":5,"z":2}"#);
+        removes(r#"[{"a":[1],"a":[{"b":1,"b":2}]}]"#, "/0/a/0/b", r#"[{"a":[{}]}]"#);
+        sets(r#"{"a":{"b":1},"a":{"b":2}}"#, "/a/b", "9", Some(r#"{"a":{"b":9}}"#));
+        sets(r#"{"a":{"b":1},"a":{}}"#, "/a/b", "9", Some(r#"{"a":{"b":9}}"#));
+    }
+
+    #[test]
+    fn a_name_that_is_repeated_often_is_removed_in_one_pass() {
+        let body = format!("{{{}}}", vec![r#""s":0"#; 170_000].join(","));
+        removes(&body, "/s", "{}");
     }
 
     #[test]

@@ -9,6 +9,8 @@ use crate::request::Draft;
 
 /// Places that are told; two whole bodies could differ in thousands.
 const CHANGES_MAX: usize = 64;
+/// Of a pointer; names can be as long as a body.
+const POINTER_BYTES_MAX: usize = 256;
 
 /// A place that is not the same.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,38 +88,79 @@ fn bodies(before: &[u8], after: &[u8], changes: &mut Vec<Change>) {
     }
     let told = changes.len();
     if let (Ok(before), Ok(after)) = (serde_json::from_slice(before), serde_json::from_slice(after)) {
-        values(&before, &after, "", changes);
+        Comparison { changes, at: Vec::new() }.values(&before, &after);
     }
     if changes.len() == told {
         changes.push(Change { place: Place::Body, how: How::Changed });
     }
 }
 
-/// As deep as `serde_json` reads, which has a limit.
-fn values(before: &Value, after: &Value, at: &str, changes: &mut Vec<Change>) {
-    let mut note = |pointer: String, how| changes.push(Change { place: Place::Json(pointer), how });
-    match (before, after) {
-        (Value::Object(old), Value::Object(new)) => {
-            for (name, value) in old {
-                let at = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
-                match new.get(name) {
-                    Some(other) => values(value, other, &at, changes),
-                    None => changes.push(Change { place: Place::Json(at), how: How::Removed }),
+/// Two JSON values that are gone through side by side.
+struct Comparison<'v, 'c> {
+    changes: &'c mut Vec<Change>,
+    /// The way to where it is.
+    at: Vec<Step<'v>>,
+}
+
+enum Step<'v> {
+    Name(&'v str),
+    Position(usize),
+}
+
+impl<'v> Comparison<'v, '_> {
+    /// As deep as `serde_json` reads, which has a limit.
+    fn values(&mut self, before: &'v Value, after: &'v Value) {
+        match (before, after) {
+            _ if self.changes.len() >= CHANGES_MAX => {}
+            (Value::Object(old), Value::Object(new)) => {
+                for (name, value) in old {
+                    self.step(Step::Name(name), |at| match new.get(name) {
+                        Some(other) => at.values(value, other),
+                        None => at.note(How::Removed),
+                    });
+                }
+                for name in new.keys().filter(|name| !old.contains_key(*name)) {
+                    self.step(Step::Name(name), |at| at.note(How::Added));
                 }
             }
-            let added = new.keys().filter(|name| !old.contains_key(*name));
-            for name in added {
-                let at = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
-                changes.push(Change { place: Place::Json(at), how: How::Added });
+            (Value::Array(old), Value::Array(new)) if old.len() == new.len() => {
+                for (position, (value, other)) in old.iter().zip(new).enumerate() {
+                    self.step(Step::Position(position), |at| at.values(value, other));
+                }
+            }
+            (before, after) if before != after => self.note(How::Changed),
+            _ => {}
+        }
+    }
+
+    fn step(&mut self, step: Step<'v>, look: impl FnOnce(&mut Self)) {
+        self.at.push(step);
+        look(self);
+        self.at.pop();
+    }
+
+    fn note(&mut self, how: How) {
+        if self.changes.len() < CHANGES_MAX {
+            self.changes.push(Change { place: Place::Json(self.pointer()), how });
+        }
+    }
+
+    fn pointer(&self) -> String {
+        let mut pointer = String::new();
+        for step in &self.at {
+            match step {
+                Step::Name(name) => {
+                    let name = &name[..name.floor_char_boundary(POINTER_BYTES_MAX)];
+                    pointer.extend(["/", &name.replace('~', "~0").replace('/', "~1")]);
+                }
+                Step::Position(position) => pointer.push_str(&format!("/{position}")),
             }
         }
-        (Value::Array(old), Value::Array(new)) if old.len() == new.len() => {
-            for (position, (value, other)) in old.iter().zip(new).enumerate() {
-                values(value, other, &format!("{at}/{position}"), changes);
-            }
+        if pointer.len() > POINTER_BYTES_MAX {
+            pointer.truncate(pointer.floor_char_boundary(POINTER_BYTES_MAX));
+            pointer.push('…');
         }
-        (before, after) if before != after => note(at.to_owned(), How::Changed),
-        _ => {}
+        pointer
     }
 }
 
@@ -145,5 +188,17 @@ mod tests {
         check(r#"{"a":1}"#, "[]", &[r#"~ body """#]);
         check(r#"{"a":1}"#, r#"{ "a": 1 }"#, &["~ body"]);
         check("hello", "world", &["~ body"]);
+    }
+
+    #[test]
+    fn long_names_and_many_places_are_cut_short() {
+        let name = "é".repeat(100_000);
+        let numbers = |first: usize| (first..first + 50_000).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
+        let body = |first| format!(r#"{{"{name}":[{}]}}"#, numbers(first));
+        let mut found = Vec::new();
+        bodies(body(0).as_bytes(), body(1).as_bytes(), &mut found);
+        assert_eq!(found.len(), CHANGES_MAX);
+        let Place::Json(pointer) = &found[0].place else { panic!("{:?}", found[0]) };
+        assert!(pointer.starts_with("/éé") && pointer.ends_with("é…") && pointer.len() < 300, "{}", pointer.len());
     }
 }

@@ -158,7 +158,7 @@ impl Loader {
             profile,
             stats: Stats::new(),
             breaker: Breaker::new(self.config.breaking.clone()),
-            shadow: Shadow::new(),
+            shadow: Shadow::new(self.config.breaking.clone()),
         }))
     }
 

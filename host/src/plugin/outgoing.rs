@@ -240,8 +240,7 @@ impl WasiHttpHooks for Closed {
 /// A plugin may want to wait less.
 fn wish(options: Option<RequestOptions>) -> Duration {
     let options = options.unwrap_or_default();
-    match (options.connect_timeout, options.first_byte_timeout) {
-        (None, None) => Duration::MAX,
-        (connect, first_byte) => connect.unwrap_or_default().saturating_add(first_byte.unwrap_or_default()),
-    }
+    // One for connecting alone says nothing about the answer.
+    let connect = options.connect_timeout.unwrap_or_default();
+    options.first_byte_timeout.map_or(Duration::MAX, |first_byte| connect.saturating_add(first_byte))
 }

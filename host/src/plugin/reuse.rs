@@ -163,7 +163,11 @@ struct Waiting {
 
 impl Waiting {
     fn take(&mut self, owner: &Owner) -> Option<Box<Instance>> {
-        let (_, instance) = self.by_owner.get_mut(owner)?.pop_back()?;
+        let queue = self.by_owner.get_mut(owner)?;
+        let (_, instance) = queue.pop_back()?;
+        if queue.is_empty() {
+            self.by_owner.remove(owner);
+        }
         self.count -= 1;
         self.bytes -= instance.memory();
         Some(instance)
@@ -177,9 +181,10 @@ impl Waiting {
 
     /// Looks at all: that there is too much is rare, and then something new was made, which took longer.
     fn take_oldest(&mut self) -> Option<Box<Instance>> {
-        self.by_owner.retain(|_, queue| !queue.is_empty());
-        let queue = self.by_owner.values_mut().min_by_key(|queue| queue.front().map(|(since, _)| *since))?;
+        let since = |queue: &Queue| queue.front().map(|(since, _)| *since);
+        let (_, queue) = self.by_owner.iter_mut().min_by_key(|(_, queue)| since(queue))?;
         let (_, instance) = queue.pop_front()?;
+        self.by_owner.retain(|_, queue| !queue.is_empty());
         self.count -= 1;
         self.bytes -= instance.memory();
         Some(instance)

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::breaker::{Breaker, Breaking};
 use super::call::{Called, Slots};
 use super::difference::changes;
 use super::load::Loaded;
@@ -25,6 +26,8 @@ const UNPOISONED: &str = "no holder of this lock can panic";
 /// What a version did in shadow.
 pub(super) struct Shadow {
     stats: Stats,
+    /// Not that of the calls that count: what fails in shadow costs those nothing.
+    breaker: Breaker,
     effects: Mutex<Effects>,
 }
 
@@ -49,8 +52,8 @@ pub struct Shadowed {
 }
 
 impl Shadow {
-    pub(super) fn new() -> Shadow {
-        Shadow { stats: Stats::new(), effects: Mutex::default() }
+    pub(super) fn new(breaking: Breaking) -> Shadow {
+        Shadow { stats: Stats::new(), breaker: Breaker::new(breaking), effects: Mutex::default() }
     }
 
     /// `None` if it never ran in shadow.
@@ -131,7 +134,7 @@ impl Shadows {
 
 async fn run(slots: &Slots, version: &Arc<Loaded>, input: Input) -> Ending {
     let (began, before) = (Instant::now(), input.draft.clone());
-    let Ok(pass) = version.breaker.enter(began) else { return Ending::Open };
+    let Ok(pass) = version.shadow.breaker.enter(began) else { return Ending::Open };
     let Called { answer, draft: after, .. } = slots.call(version, input).await;
     let ending = Ending::of(&answer);
     pass.ended(ending, Instant::now());

@@ -60,3 +60,24 @@ async fn shadows_take_only_their_part_and_end_with_the_host() {
     plugins.stop().await;
     assert!(plugins.slots.are_all_free(fixture.config.calls_max));
 }
+
+#[tokio::test]
+async fn what_fails_in_shadow_is_called_where_it_counts() {
+    let fixture = Fixture::of(&["loop"]).with(|config| {
+        config.limits.cpu_max = Duration::from_millis(2);
+        config.breaking = Breaking { failures: 2, wait: Duration::from_secs(3600), wait_max: Duration::from_secs(3600) };
+    });
+    let plugins = fixture.load().await;
+    for calls in 1..=2 {
+        run_with(&plugins, &in_shadow(&["loop"])).await;
+        shadowed(&plugins, "loop", calls).await;
+    }
+    let is_open = async {
+        while !plugins.shadows().contains_key(&("loop".to_owned(), Ending::Open)) {
+            run_with(&plugins, &in_shadow(&["loop"])).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), is_open).await.expect("its shadow has a breaker");
+    assert_eq!(run(&plugins, &["loop"]).await.1, [Ending::Cpu]);
+}
