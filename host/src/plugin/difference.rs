@@ -193,7 +193,8 @@ mod tests {
     #[test]
     fn long_names_and_many_places_are_cut_short() {
         let name = "é".repeat(100_000);
-        let numbers = |first: usize| (first..first + 50_000).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
+        let numbers =
+            |first: usize| (first..first + 50_000).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
         let body = |first| format!(r#"{{"{name}":[{}]}}"#, numbers(first));
         let mut found = Vec::new();
         bodies(body(0).as_bytes(), body(1).as_bytes(), &mut found);
