@@ -65,7 +65,8 @@ async fn shadows_take_only_their_part_and_end_with_the_host() {
 async fn what_fails_in_shadow_is_called_where_it_counts() {
     let fixture = Fixture::of(&["loop"]).with(|config| {
         config.limits.cpu_max = Duration::from_millis(2);
-        config.breaking = Breaking { failures: 2, wait: Duration::from_secs(3600), wait_max: Duration::from_secs(3600) };
+        config.breaking =
+            Breaking { failures: 2, wait: Duration::from_secs(3600), wait_max: Duration::from_secs(3600) };
     });
     let plugins = fixture.load().await;
     for calls in 1..=2 {
