@@ -120,6 +120,8 @@ pub struct Delivery {
     pub drain_timeout: Duration,
     /// How long it then lets their last outcomes be recorded.
     pub settle_timeout: Duration,
+    /// Outcomes that the queue's store refuses to record, per shard, which hold up no other delivery.
+    pub unrecorded_max: usize,
     /// The largest event and the largest body that plugins may make.
     pub body_bytes_max: usize,
     /// What of an event is sent.
@@ -271,6 +273,7 @@ impl Default for Delivery {
             in_flight_per_subscription: 32,
             drain_timeout: Duration::from_secs(30),
             settle_timeout: Duration::from_secs(5),
+            unrecorded_max: 4096,
             body_bytes_max: 1024 * 1024,
             body: BodyForm::default(),
             response_bytes_max: 16 * 1024,

@@ -107,6 +107,7 @@ impl Daemon {
             look_ahead: config.queue.look_ahead,
             drain_timeout: delivery.drain_timeout,
             settle_timeout: delivery.settle_timeout,
+            unrecorded_max: delivery.unrecorded_max,
             stall_after: config.queue.stall_after,
             claim_every: (config.queue.claim_idle / 4).clamp(Duration::from_millis(100), Duration::from_secs(1)),
             beat_every: config.queue.heartbeat,

@@ -18,7 +18,7 @@ use crate::plugin::Plugins;
 use crate::queue::{Queue, Shard};
 use crate::scheduler;
 use crate::sender::Post;
-use crate::settler::Settler;
+use crate::settler::{self, Settler};
 use crate::telemetry::Telemetry;
 use crate::worker::{self, Worker};
 use heart::Heart;
@@ -53,6 +53,8 @@ pub(crate) struct Limits {
     pub(crate) drain_timeout: Duration,
     /// For the last outcomes to be recorded.
     pub(crate) settle_timeout: Duration,
+    /// Outcomes that the store refuses to record, per shard, which hold no slot.
+    pub(crate) unrecorded_max: usize,
     /// A store that does not answer for so long is in the way.
     pub(crate) stall_after: Duration,
     /// Between two looks for what dead hosts left pending.
@@ -78,7 +80,14 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
     let Parts { queue, directory, plugins, sender, health, telemetry, gate, limits } = parts;
     let shards = Shard::all(&queue);
     let scheduled: Arc<[Notify]> = shards.iter().map(|_| Notify::new()).collect();
-    let (inbox, settlers) = Settler::for_each(&shards, &health, &telemetry, &scheduled, &gate);
+    let shared = settler::Shared {
+        health: Arc::clone(&health),
+        telemetry: Arc::clone(&telemetry),
+        gate: Arc::clone(&gate),
+        scheduled: Arc::clone(&scheduled),
+        unrecorded_max: limits.unrecorded_max,
+    };
+    let (inbox, settlers) = Settler::for_each(&shards, &shared);
     let stop = CancellationToken::new();
     let worker = Arc::new(Worker {
         queue: Arc::clone(&queue),

@@ -17,12 +17,15 @@ use crate::telemetry::Telemetry;
 /// Settlements in one step: Redis does nothing else meanwhile, and Lua hands it only some thousand words at once.
 const BATCH_MAX: usize = 512;
 
+/// What is to be recorded, and the slot it holds, if it holds one still.
+type Line = (Settlement, Option<Slot>);
+
 /// Where deliveries hand in their settlements.
 #[derive(Debug, Clone)]
 pub(crate) struct Inbox {
     /// One for each shard of the queue. Unbounded, because each settlement comes with the slot it holds, and slots are
     /// bounded.
-    senders: Vec<mpsc::UnboundedSender<(Settlement, Slot)>>,
+    senders: Vec<mpsc::UnboundedSender<Line>>,
 }
 
 impl Inbox {
@@ -30,36 +33,36 @@ impl Inbox {
     pub(crate) fn hand_in(&self, settlement: Settlement, slot: Slot) {
         let shard = settlement.handle.id.shard.map_or(0, usize::from);
         // Without a settler the host is gone, and the entry comes again.
-        let _ = self.senders[shard].send((settlement, slot));
+        let _ = self.senders[shard].send((settlement, Some(slot)));
     }
 }
 
-/// Records outcomes in one shard of the queue.
-pub(crate) struct Settler {
-    receiver: mpsc::UnboundedReceiver<(Settlement, Slot)>,
-    pub(crate) shard: Shard,
+/// What all settlers of a host have.
+#[derive(Clone)]
+pub(crate) struct Shared {
     pub(crate) health: Arc<Health>,
     pub(crate) telemetry: Arc<Telemetry>,
     /// Told what is parked.
     pub(crate) gate: Arc<Gate>,
-    /// Its shard's is told when something was scheduled, which may be due before what the scheduler waits for.
+    /// A shard's is told when something was scheduled, which may be due before what the scheduler waits for.
     pub(crate) scheduled: Arc<[Notify]>,
+    /// So many that the store of a shard refuses wait without a slot.
+    pub(crate) unrecorded_max: usize,
+}
+
+/// Records outcomes in one shard of the queue.
+pub(crate) struct Settler {
+    receiver: mpsc::UnboundedReceiver<Line>,
+    shard: Shard,
+    shared: Shared,
 }
 
 impl Settler {
     /// One for each shard, and the inbox of all.
-    pub(crate) fn for_each(
-        shards: &[Shard],
-        health: &Arc<Health>,
-        telemetry: &Arc<Telemetry>,
-        scheduled: &Arc<[Notify]>,
-        gate: &Arc<Gate>,
-    ) -> (Inbox, Vec<Settler>) {
+    pub(crate) fn for_each(shards: &[Shard], shared: &Shared) -> (Inbox, Vec<Settler>) {
         let settler = |shard: &Shard| {
             let (sender, receiver) = mpsc::unbounded_channel();
-            let (shard, health) = (shard.clone(), Arc::clone(health));
-            let (telemetry, scheduled, gate) = (Arc::clone(telemetry), Arc::clone(scheduled), Arc::clone(gate));
-            (sender, Settler { receiver, shard, health, telemetry, gate, scheduled })
+            (sender, Settler { receiver, shard: shard.clone(), shared: shared.clone() })
         };
         let (senders, settlers) = shards.iter().map(settler).unzip();
         (Inbox { senders }, settlers)
@@ -72,7 +75,7 @@ impl Settler {
     /// Runs until every inbox is gone and what they handed in is recorded.
     pub(crate) async fn run(mut self) {
         let mut handed_in = Vec::with_capacity(BATCH_MAX);
-        let mut bench = Bench::default();
+        let mut bench = Bench::of(self.shared.unrecorded_max);
         loop {
             // Both branches only wait, and what was handed in stays in the inbox; dropping either loses nothing.
             let is_open = tokio::select! {
@@ -80,11 +83,13 @@ impl Settler {
                 () = bench.is_due() => true,
             };
             if bench.due.is_some_and(|due| due <= Instant::now()) || !is_open {
-                let again = bench.take();
-                self.settle(again.into_iter(), &mut bench).await;
+                let mut again = bench.take().into_iter();
+                while again.len() > 0 {
+                    self.settle(again.by_ref().take(BATCH_MAX), &mut bench).await;
+                }
             }
             if !handed_in.is_empty() {
-                self.telemetry.settling(handed_in.len());
+                self.shared.telemetry.settling(handed_in.len());
                 self.settle(handed_in.drain(..), &mut bench).await;
             }
             if !is_open && bench.refused.is_empty() {
@@ -97,8 +102,8 @@ impl Settler {
     }
 
     /// Records what can be, and has the rest wait on the bench.
-    async fn settle(&self, lines: impl Iterator<Item = (Settlement, Slot)>, bench: &mut Bench) {
-        let (batch, slots): (Vec<Settlement>, Vec<Slot>) = lines.unzip();
+    async fn settle(&self, lines: impl Iterator<Item = Line>, bench: &mut Bench) {
+        let (batch, slots): (Vec<Settlement>, Vec<_>) = lines.unzip();
         if batch.is_empty() {
             return;
         }
@@ -108,13 +113,13 @@ impl Settler {
         let from_schedule = |line: &Settlement| matches!(line.handle.place, Place::Schedule { .. });
         let is_scheduled = |line: &Settlement| from_schedule(line) || matches!(line.record, Record::Schedule { .. });
         if batch.iter().any(is_scheduled) {
-            self.scheduled[self.shard.number].notify_one();
+            self.shared.scheduled[self.shard.number].notify_one();
         }
         if refused.is_empty() {
             bench.rest();
             return;
         }
-        self.telemetry.queue_failed();
+        self.shared.telemetry.queue_failed();
         let lines = batch.into_iter().zip(slots).enumerate();
         bench.add(lines.filter(|(at, _)| refused.contains(at)).map(|(_, line)| line));
     }
@@ -126,7 +131,7 @@ impl Settler {
             Record::Done | Record::Schedule { .. } | Record::Dead(_) => None,
         });
         if let Some(first) = parked.next() {
-            self.gate.parked(std::iter::once(first).chain(parked));
+            self.shared.gate.parked(std::iter::once(first).chain(parked));
         }
     }
 
@@ -159,12 +164,12 @@ impl Settler {
         loop {
             let settled = self.queue().settle(batch).await;
             let cause = settled.as_ref().err().or_else(|| bench.cause.as_ref().filter(|_| !bench.refused.is_empty()));
-            self.health.note_of(Part::Settle, self.shard.number, &cause.map_or(Ok(()), Err));
+            self.shared.health.note_of(Part::Settle, self.shard.number, &cause.map_or(Ok(()), Err));
             match settled {
                 Ok(()) => return Ok(()),
                 Err(error @ (queue::Error::Refused { .. } | queue::Error::Corrupt(_))) => return Err(error),
                 Err(queue::Error::Unavailable { .. } | queue::Error::InUse { .. } | queue::Error::BadUrl(_)) => {
-                    self.telemetry.queue_failed();
+                    self.shared.telemetry.queue_failed();
                     tokio::time::sleep(backoff.next()).await;
                 }
             }
@@ -172,25 +177,33 @@ impl Settler {
     }
 }
 
-/// What the store would not record. It keeps its slots, so that it is bounded by them, and is tried again until somebody has mended
-/// what was in the way: its entries stay pending, and nobody else takes them as long as this host lives.
-#[derive(Default)]
+/// What the store would not record. It is tried again until somebody has mended what was in the way: its entries stay pending, and
+/// nobody else takes them as long as this host lives. Slots are for what can go on, so the first ones hold none; those beyond
+/// that keep theirs, and so the slots bound how many there are.
 struct Bench {
-    refused: Vec<(Settlement, Slot)>,
+    refused: Vec<Line>,
+    without_slot_max: usize,
     cause: Option<queue::Error>,
     due: Option<Instant>,
     backoff: Backoff,
 }
 
 impl Bench {
-    fn add(&mut self, lines: impl Iterator<Item = (Settlement, Slot)>) {
-        self.refused.extend(lines);
+    fn of(without_slot_max: usize) -> Bench {
+        Bench { refused: Vec::new(), without_slot_max, cause: None, due: None, backoff: Backoff::default() }
+    }
+
+    fn add(&mut self, lines: impl Iterator<Item = Line>) {
+        for (settlement, slot) in lines {
+            let slot = slot.filter(|_| self.refused.len() >= self.without_slot_max);
+            self.refused.push((settlement, slot));
+        }
         if self.due.is_none() {
             self.due = Some(Instant::now() + self.backoff.next());
         }
     }
 
-    fn take(&mut self) -> Vec<(Settlement, Slot)> {
+    fn take(&mut self) -> Vec<Line> {
         self.due = None;
         std::mem::take(&mut self.refused)
     }

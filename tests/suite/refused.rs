@@ -11,13 +11,13 @@ use weft::outcome::DeadReason;
 use weft::queue::redis::{Claiming, Keys, Redis};
 use weft::queue::{Error, Queue};
 
-fn file(redis: &RedisServer) -> String {
+fn file(redis: &RedisServer, delivery: &str) -> String {
     format!(
         r#"
         [queue]
         url = "{}"
         [delivery]
-        worker_count = 1
+        {delivery}
         [egress]
         allow = ["127.0.0.0/8"]
         "#,
@@ -33,7 +33,7 @@ async fn ready(weft: &WeftProcess) -> (u16, String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_letter_that_cannot_be_recorded_waits_and_holds_up_nobody() {
     let (redis, receiver) = (RedisServer::start().await, Receiver::start().await);
-    let weft = WeftProcess::serve(&file(&redis)).await;
+    let weft = WeftProcess::serve(&file(&redis, "worker_count = 1")).await;
     receiver.answers("/gone", |_| Answer::status(410));
     let _: String = redis.run(&["SET", "o2ims:dlq", "somebody's"]).await;
     for number in 0..100 {
@@ -58,6 +58,82 @@ async fn a_dead_letter_that_cannot_be_recorded_waits_and_holds_up_nobody() {
     assert_eq!(redis.dead_letters().await.len(), 2);
     assert_eq!(receiver.arrived_at("/gone").len(), 2, "each is tried once");
     eventually("it is ready", || async { (ready(&weft).await.0 == 200).then_some(()) }).await;
+}
+
+/// Each that waits held one of four slots, and each that waits for its retry one of two.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_that_cannot_be_recorded_than_there_are_slots_hold_up_nobody() {
+    let (redis, receiver) = (RedisServer::start().await, Receiver::start().await);
+    let weft = WeftProcess::serve(&file(&redis, "worker_count = 1\nin_flight = 4\nretry_backoff = \"10ms\"")).await;
+    receiver.answers("/gone", |_| Answer::status(410));
+    receiver.answers("/gone-later", |times| Answer::status(if times < 6 { 500 } else { 410 }));
+    receiver.answers("/later", |times| Answer::status(if times == 0 { 500 } else { 204 }));
+    let _: String = redis.run(&["SET", "o2ims:dlq", "somebody's"]).await;
+    let publish = async |path: &str, id: &str| {
+        redis.publish(&Event::to(&receiver.url(path)).id(id).subscription(id).json()).await;
+    };
+    for number in 0..20 {
+        publish("/gone", &format!("n-{number}")).await;
+    }
+    for number in 0..6 {
+        publish("/gone-later", &format!("l-{number}")).await;
+    }
+    receiver.wait_for(20 + 2 * 6).await;
+    publish("/later", "later").await;
+    until("its retry is taken", || receiver.arrived_at("/later").len() == 2).await;
+    eventually("and recorded", || async { (redis.pending("o2ims:events").await == 20).then_some(()) }).await;
+    assert_eq!(ready(&weft).await.0, 503);
+    let _: String = redis.run(&["RENAME", "o2ims:dlq", "somebody's"]).await;
+    eventually("all are recorded", || async { (redis.dead_letters().await.len() == 26).then_some(()) }).await;
+    assert_eq!(receiver.arrived().len(), 20 + 2 * 6 + 2, "each attempt is made once");
+    eventually("it is ready", || async { (ready(&weft).await.0 == 200).then_some(()) }).await;
+}
+
+/// Beyond the limit they keep their slots: memory is bounded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_that_cannot_be_recorded_than_the_limit_stop_the_intake() {
+    let (redis, receiver) = (RedisServer::start().await, Receiver::start().await);
+    let limits = "worker_count = 1\nin_flight = 4\nunrecorded_max = 3";
+    let weft = WeftProcess::serve(&file(&redis, limits)).await;
+    receiver.answers("/gone", |_| Answer::status(410));
+    let _: String = redis.run(&["SET", "o2ims:dlq", "somebody's"]).await;
+    for number in 0..20 {
+        redis.publish(&Event::to(&receiver.url("/gone")).id(format!("n-{number}")).json()).await;
+    }
+    receiver.wait_for(3 + 4).await;
+    // The bench is tried again meanwhile.
+    eventually("it says so", || async { ready(&weft).await.1.contains("of the outcomes").then_some(()) }).await;
+    assert_eq!(receiver.arrived().len(), 3 + 4);
+    let _: String = redis.run(&["RENAME", "o2ims:dlq", "somebody's"]).await;
+    eventually("all are recorded", || async { (redis.dead_letters().await.len() == 20).then_some(()) }).await;
+    assert_eq!(receiver.arrived().len(), 20, "each is tried once");
+}
+
+/// Lua unpacks some 8000 words at once, and a batch of more was an error for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nine_thousand_that_could_not_be_recorded_are_when_the_key_is_mended() {
+    const WAVES: usize = 30;
+    const EACH: usize = 300;
+    let (redis, receiver) = (RedisServer::start().await, Receiver::start().await);
+    let weft = WeftProcess::serve(&file(&redis, "in_flight = 1024\nunrecorded_max = 10000")).await;
+    let _: String = redis.run(&["SET", "o2ims:retry:claims", "somebody's"]).await;
+    for wave in 1..=WAVES {
+        let mut events = redis::pipe();
+        for number in 0..EACH {
+            let event =
+                Event::to(&receiver.url("/")).id(format!("{wave}-{number}")).subscription(&(number % 20).to_string());
+            events.cmd("XADD").arg("o2ims:events").arg("*").arg("event").arg(event.json()).ignore();
+        }
+        let _: () = events.query_async(&mut redis.connection().await).await.unwrap();
+        // All at once would be as many connections.
+        receiver.wait_for(wave * EACH).await;
+    }
+    eventually("it says so", || async { ready(&weft).await.1.contains("o2ims:retry:claims").then_some(()) }).await;
+    assert_eq!(redis.pending("o2ims:events").await, 9000, "none is acknowledged by halves");
+    let _: u64 = redis.run(&["DEL", "o2ims:retry:claims"]).await;
+    eventually("all are recorded", || async { (redis.pending("o2ims:events").await == 0).then_some(()) }).await;
+    eventually("it is ready", || async { (ready(&weft).await.0 == 200).then_some(()) }).await;
+    assert_eq!(receiver.arrived().len(), WAVES * EACH, "each is tried once");
 }
 
 fn letter(entry: &Entry) -> Record {

@@ -115,6 +115,7 @@ impl Delivery {
         set(&mut self.in_flight_per_subscription, reader.count("in_flight_per_subscription", 1..=65_536));
         set(&mut self.drain_timeout, reader.duration("drain_timeout"));
         set(&mut self.settle_timeout, reader.duration("settle_timeout"));
+        set(&mut self.unrecorded_max, reader.count("unrecorded_max", 0..=1_000_000));
         set(&mut self.body_bytes_max, bytes(reader.size("body_bytes_max", 64 * MEBIBYTE)));
         set(
             &mut self.body,

@@ -323,6 +323,7 @@ async fn keep_running(world: Arc<World>, host: usize, stop: tokio_util::sync::Ca
         look_ahead: 1,
         drain_timeout: Duration::from_secs(5),
         settle_timeout: Duration::from_secs(5),
+        unrecorded_max: 2,
         stall_after: Duration::from_secs(2),
         claim_every: Duration::from_secs(2),
         beat_every: Duration::from_secs(1),

@@ -26,7 +26,7 @@ mod claiming;
 mod hand;
 mod janitor;
 mod kinds;
-mod letter;
+pub(crate) mod letter;
 mod liveness;
 mod lost;
 mod parking;
@@ -240,12 +240,20 @@ impl Redis {
 
     fn invocation<'a>(&'a self, script: &'a redis::Script) -> redis::ScriptInvocation<'a> {
         let mut invocation = script.prepare_invoke();
-        for key in [&self.keys.events, &self.keys.deliveries, &self.keys.retry, &self.retry_data] {
+        for key in self.all_keys() {
             invocation.key(key);
         }
-        invocation.key(&self.keys.dead_letters).key(&self.parked).key(&self.lines).key(&self.liveness);
-        invocation.key(&self.ahead);
         invocation
+    }
+
+    /// In the order in which scripts are told them.
+    fn all_keys(&self) -> [&String; kinds::KEYS] {
+        let keys = &self.keys;
+        let [lines, first, next] = &self.lines;
+        let [hosts, held, claims, counts] = &self.liveness;
+        let (events, deliveries, retry, data) = (&keys.events, &keys.deliveries, &keys.retry, &self.retry_data);
+        let (dead, parked, ahead) = (&keys.dead_letters, &self.parked, &self.ahead);
+        [events, deliveries, retry, data, dead, parked, lines, first, next, hosts, held, claims, counts, ahead]
     }
 }
 

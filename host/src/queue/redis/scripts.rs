@@ -4,7 +4,7 @@
 
 use redis::Script;
 
-use super::{ahead, claiming, janitor, liveness, parking, settling, turns};
+use super::{ahead, claiming, janitor, kinds, liveness, parking, settling, turns};
 
 /// The scripts, hashed once.
 pub(super) struct Scripts {
@@ -33,7 +33,7 @@ impl Scripts {
             [FIRST, turns::COMMON, liveness::COMMON, claiming::COMMON, janitor::COMMON, ahead::COMMON].concat();
         let with_common = |body: &str| Script::new(&[common.as_str(), body].concat());
         Scripts {
-            settle: with_common(settling::SETTLE),
+            settle: with_common(&[kinds::sizes().as_str(), settling::SETTLE].concat()),
             take_due: with_common(TAKE_DUE),
             replay: Script::new(REPLAY),
             unpark: with_common(parking::UNPARK),

@@ -27,7 +27,15 @@ local function try(number, operation, ...)
   answer[#answer + 1] = number
   answer[#answer + 1] = text
 end
+local is_good = {}
+local NEEDS = { X = { 3, 4 }, S = { 3, 4 }, P = { 3, 4, 6 }, D = { 3, 4, 5 } }
+local function need(keys)
+  for _, key in ipairs(keys) do
+    is_good[key] = is_good[key] or redis.call(SIZE[key], KEYS[key])
+  end
+end
 local function done(stream, first, last)
+  need({ stream, 12, 13 })
   count_acked(stream, redis.call('XACK', KEYS[stream], group, unpack(ARGV, first, last)))
   for of = first, claimed and last or first - 1 do redis.call('HDEL', KEYS[12], stream .. ':' .. ARGV[of]) end
 end
@@ -51,14 +59,6 @@ local function leave(stream, id, lease)
     redis.call('HDEL', KEYS[4], stream .. ':' .. id)
   end
   let_go(stream, id, lease)
-end
-local is_good = {}
-local SIZE = { 'XLEN', 'XLEN', 'ZCARD', 'HLEN', 'XLEN', 'ZCARD', 'ZCARD', 'HLEN', 'ZCARD', 'ZCARD', 'HLEN', 'HLEN', 'HLEN' }
-local NEEDS = { X = { 3, 4 }, S = { 3, 4 }, P = { 3, 4, 6 }, D = { 3, 4, 5 } }
-local function need(keys)
-  for _, key in ipairs(keys) do
-    is_good[key] = is_good[key] or redis.call(SIZE[key], KEYS[key])
-  end
 end
 local function operate(kind, stream, id, lease, at)
   local member = stream .. ':' .. id
