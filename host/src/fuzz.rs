@@ -1,15 +1,17 @@
 //! What is done with bytes that nobody vouches for, and what must hold of it: the bodies of the fuzz targets under `fuzz/`,
 //! and of the tests beside this file, which do the same over a fixed number of seeds. Not part of what people use.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
 use crate::delivery::{Context, Delivery};
-use crate::entry::{Content, Entry, EntryId, Handle, Place, Record, Stream};
+use crate::entry::{Content, DeadLetter, Entry, EntryId, Handle, Place, Record, Stream};
 use crate::event::{BodyForm, Notification};
-use crate::outcome::Outcome;
+use crate::outcome::{DeadReason, Outcome};
+use crate::queue::redis::letter;
 use crate::request::Draft;
 use crate::stored;
 use crate::subscription::{Endpoint, Settings};
@@ -57,7 +59,13 @@ fn decode(content: Content) {
     let (body, body_bytes_max) = (BodyForm::WithoutCallback, BYTES_MAX);
     let context = Context { settings: &settings, endpoint: &endpoint, body, body_bytes_max, now };
     let handle = Handle { id: EntryId::new(1, 1), stream: Stream::Events, place: Place::Stream };
-    let Ok(delivery) = Delivery::decode(&Entry { handle, content, condemned: None }, &context) else { return };
+    let delivery = match Delivery::decode(&Entry { handle, content, condemned: None }, &context) {
+        Ok(delivery) => delivery,
+        Err(undeliverable) => return dead(handle, &undeliverable.0),
+    };
+    let gone = Outcome::Dead(DeadReason::Gone);
+    let Record::Dead(letter) = delivery.record(&gone, None, now) else { panic!("it is given up") };
+    dead(handle, &letter);
     let retry = Outcome::Retry { after: Duration::from_secs(1) };
     let Record::Schedule { stored, .. } = delivery.record(&retry, None, now) else { panic!("a retry is scheduled") };
     let again = Entry { handle, content: Content::Stored(stored), condemned: None };
@@ -66,6 +74,15 @@ fn decode(content: Content) {
     let draft = delivery.draft.clone().unwrap_or_else(|| Draft::new(Arc::clone(&delivery.event), BYTES_MAX));
     let (_, headers, _) = draft.sign(&delivery.identity, &delivery.subscription, now).into_parts();
     assert!(headers.contains_key("x-o2ims-notification-id"));
+}
+
+/// What is given up can be written, and read again.
+fn dead(handle: Handle, letter: &DeadLetter) {
+    let own = |(name, value): (Cow<'_, [u8]>, Cow<'_, [u8]>)| (name.into_owned().into(), value.into_owned().into());
+    let content = Content::Fields(letter::to_fields(letter).into_iter().map(own).collect());
+    let again = letter::from_entry(&Entry { handle, content, condemned: None });
+    assert_eq!((&again.event, &again.raw, again.reason), (&letter.event, &letter.raw, letter.reason));
+    assert_eq!((again.replays, &again.subscription_id), (letter.replays, &letter.subscription_id));
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ use crate::event::Event;
 use crate::request::Draft;
 
 const VERSION: u32 = 1;
+/// The end of the year 9999: later times have no text.
+const LATEST_MS: u64 = 253_402_300_799_999;
 const REPLAYS: &str = "replays";
 const DIED_BEFORE: &str = "died_before";
 
@@ -109,6 +111,9 @@ impl Stored {
             return Err(Error::Version(version.v));
         }
         let form: V1 = serde_json::from_slice(bytes)?;
+        if form.first_seen_ms > LATEST_MS {
+            return Err(Error::Part("first_seen_ms"));
+        }
         Ok(Stored {
             event: form.event.into(),
             attempt: form.attempt,
@@ -271,5 +276,16 @@ mod tests {
         let error = Stored::from_bytes(br#"{"v":2,"anything":1}"#).unwrap_err();
         assert_eq!(error.to_string(), "the stored delivery has version 2, this host reads 1");
         assert!(Stored::from_bytes(b"garbage").is_err());
+    }
+
+    #[test]
+    fn a_time_that_has_no_text_is_refused() {
+        let form = |ms: u64| format!(r#"{{"v":1,"event":"{{}}","attempt":1,"first_seen_ms":{ms}}}"#);
+        let latest = Stored::from_bytes(form(LATEST_MS).as_bytes()).unwrap().trail.first_seen;
+        assert_eq!(humantime::format_rfc3339_millis(latest).to_string(), "9999-12-31T23:59:59.999Z");
+        for beyond in [LATEST_MS + 1, u64::MAX] {
+            let error = Stored::from_bytes(form(beyond).as_bytes()).unwrap_err();
+            assert_eq!(error.to_string(), "the stored delivery's first_seen_ms cannot be read");
+        }
     }
 }

@@ -78,7 +78,8 @@ fn entries_of_any_bytes_are_read_or_refused() {
         r#"{{"v":1,"event":{},"attempt":2,"run":1,"first_seen_ms":1767868200000,"replays":1,"died_before":"gone@2026-01-08T10:30:07Z/","plugins":["a@b"],"draft":{{"headers":[["x-a","é"]],"body_base64":"/w=="}}}}"#,
         serde_json::Value::from(EVENT)
     );
-    each_seed(&[&stored, EVENT, "exhausted,gone@2026-01-08T10:30:07Z/2026-01-08T10:30:09Z"], 500, entry);
+    let far = stored.replace("1767868200000", "9999999999999999");
+    each_seed(&[&stored, &far, EVENT, "exhausted,gone@2026-01-08T10:30:07Z/2026-01-08T10:30:09Z"], 500, entry);
 }
 
 #[test]
@@ -90,6 +91,24 @@ fn answers_of_any_bytes_are_verdicts_or_failures() {
         r#"{"verdict":"dead-letter","reason":"bad"}"#,
     ];
     each_seed(&texts, 500, answer);
+}
+
+/// They are compiled by cargo-fuzz alone, which nobody runs with each change.
+#[test]
+fn the_targets_under_fuzz_call_what_is_here() {
+    let source = |name: &str| {
+        let targets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fuzz_targets");
+        std::fs::read_to_string(targets.join(name).with_extension("rs")).unwrap()
+    };
+    // Each is above, as what `each_seed` takes.
+    for name in ["event", "entry", "answer"] {
+        assert!(source(name).contains(&format!("fuzz_target!(|bytes: &[u8]| weft::fuzz::{name}(bytes));")), "{name}");
+    }
+    // As `try_all` has it, with the same types.
+    let plugin = source("plugin");
+    for call in ["Trial::new(dir.path(), &good)", "runtime.block_on(trial.plugin(&bytes)).is_empty()"] {
+        assert!(plugin.contains(call), "{call}");
+    }
 }
 
 fn fixture(name: &str) -> Vec<u8> {

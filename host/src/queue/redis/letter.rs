@@ -18,9 +18,10 @@ const RAW: &str = "raw.";
 const RAW_FIELDS_MAX: usize = 1000;
 const RAW_TOGETHER: &str = "raw.fields";
 
-type Field<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
+/// A name and its value.
+pub(crate) type Field<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
 
-pub(super) fn to_fields(letter: &DeadLetter) -> Vec<Field<'_>> {
+pub(crate) fn to_fields(letter: &DeadLetter) -> Vec<Field<'_>> {
     let time = |time| humantime::format_rfc3339_seconds(time).to_string();
     let mut fields = vec![
         field("event", letter.event.as_ref()),
@@ -60,7 +61,7 @@ fn together(raw: &[(Bytes, Bytes)]) -> String {
 }
 
 /// Reads one back. One that the Go workers wrote has four fields only; they gave up for one reason.
-pub(super) fn from_entry(entry: &Entry) -> DeadLetter {
+pub(crate) fn from_entry(entry: &Entry) -> DeadLetter {
     let text = |name| entry.field(name).map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default();
     let time = |name| humantime::parse_rfc3339(&text(name)).unwrap_or(SystemTime::UNIX_EPOCH);
     let fields = match &entry.content {
