@@ -25,6 +25,16 @@ func sbrk(size uintptr) unsafe.Pointer
 
 func init() { room.isReady = true }
 
+// grow is memory of our own, or the end of this call: the place that sbrk gives where the host refuses more is address 0, and
+// what lies there is Go's.
+func grow(size uintptr) unsafe.Pointer {
+	place := sbrk(size)
+	if place == nil {
+		panic("weft: the host gives no more memory (memory_max)")
+	}
+	return place
+}
+
 // realloc is where the host asks for room.
 //
 //go:wasmexport cabi_realloc
@@ -34,7 +44,7 @@ func realloc(old unsafe.Pointer, oldSize, align, size uint32) unsafe.Pointer {
 		place = inRoom(uintptr(align), uintptr(size))
 	} else {
 		// Before Go has begun, the WASI adapter wants memory that it keeps.
-		place = sbrk(uintptr(size))
+		place = grow(uintptr(size))
 	}
 	if oldSize > 0 {
 		copy(unsafe.Slice((*byte)(place), size), unsafe.Slice((*byte)(old), oldSize))
@@ -45,8 +55,8 @@ func realloc(old unsafe.Pointer, oldSize, align, size uint32) unsafe.Pointer {
 func inRoom(align, size uintptr) unsafe.Pointer {
 	place := (room.begin + room.used + align - 1) &^ (align - 1)
 	if place+size > room.begin+room.size {
-		room.size = max(2*room.size, size, roomMin)
-		room.begin = uintptr(sbrk(room.size))
+		larger := max(2*room.size, size, roomMin)
+		room.begin, room.size = uintptr(grow(larger)), larger
 		place = room.begin
 	}
 	room.used = place + size - room.begin

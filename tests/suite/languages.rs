@@ -104,6 +104,33 @@ async fn the_sdk_for_go_does_all_of_the_contract() {
     worked(&plugin(&root(), &["test", &file, "--fixtures", fixtures, "--config", &config]).await);
 }
 
+/// What the host has no room to write must not be written over Go's own data.
+#[tokio::test]
+async fn a_component_in_go_that_gets_no_more_memory_gives_no_verdict() {
+    let file = root().join("target/languages/hello-go-component.wasm").display().to_string();
+    assert!(Path::new(&file).exists(), "{file} is missing: `make languages` compiles it");
+    let directory = tempfile::tempdir().unwrap();
+    let (event, config) = (directory.path().join("event.json"), directory.path().join("weft.toml"));
+    let asked = async |pool_bytes: usize, memory_max: u64| {
+        let pool = "p".repeat(pool_bytes);
+        let text = format!(r#"{{"subscriptionId":"s","resourcePoolId":"{pool}","objectRef":"/r/1"}}"#);
+        std::fs::write(&event, text).unwrap();
+        let limits = "cpu_max = \"10s\"\ntime_max = \"30s\"\njson_max = \"16MiB\"\nhostcall_max = \"16MiB\"";
+        let text = format!("[delivery]\nbody_bytes_max = \"16MiB\"\n[plugins]\n{limits}\nmemory_max = {memory_max}\n");
+        std::fs::write(&config, text).unwrap();
+        let [event, config] = [&event, &config].map(|path| path.display().to_string());
+        let ran = plugin(&root(), &["run", &file, "--event", &event, "--config", &config, "--json"]).await;
+        serde_json::from_str::<serde_json::Value>(&ran.out).unwrap_or_else(|_| panic!("{}{}", ran.out, ran.err))
+    };
+    let small = asked(8, 64 << 20).await;
+    assert_eq!((&small["result"], &small["headers"]["x-object"]), (&"deliver".into(), &"/r/1".into()), "{small}");
+    let large = asked(1 << 20, 64 << 20).await;
+    assert_eq!(large["result"], "deliver", "{large}");
+    let no_more = small["memory_bytes"].as_u64().expect("a number");
+    let refused = asked(1 << 20, no_more).await;
+    assert_eq!((&refused["result"], &refused["log"]), (&"memory".into(), &serde_json::json!([])), "{refused}");
+}
+
 #[tokio::test]
 async fn hello_in_c_passes_the_fixtures() {
     passes("c").await;
