@@ -24,6 +24,8 @@ const FOUND_MAX: NonZeroUsize = NonZeroUsize::new(64).expect("it is more than no
 /// Something is said at least so often, so that both ends know of each other.
 const BEAT: Duration = Duration::from_secs(10);
 
+const STOPPING: &str = "the daemon is stopping";
+
 /// Which dead letters, and how.
 struct Ask {
     filter: Filter,
@@ -54,7 +56,8 @@ impl Ask {
 /// off.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Line {
-    /// The dead letter that is done.
+    /// The dead letter that is done. A purge names each that is gone, also where somebody else deleted it meanwhile; `total` counts
+    /// what it deleted itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// The delivery that its replay made.
@@ -147,9 +150,16 @@ impl Lines for Work {
 impl Work {
     /// Some lines; none while it looks, or waits for its rate.
     async fn step(&mut self) -> Result<Vec<Line>, String> {
+        if self.admin.stop.is_cancelled() {
+            return Err(STOPPING.to_owned());
+        }
         if self.found.is_empty() {
             let Some(start) = self.next else { return Ok(vec![self.end(None)]) };
             self.look(start).await.map_err(|error| error.to_string())?;
+        }
+        if self.found.is_empty() {
+            // Nothing that would have to wait for the rate.
+            return Ok(Vec::new());
         }
         let room = match self.rate {
             None => self.found.len(),
@@ -175,16 +185,14 @@ impl Work {
         let wait = self.pace.wait(rate, Instant::now()).min(BEAT);
         // Both only wait; dropping either loses nothing.
         tokio::select! {
+            biased;
+            () = self.admin.stop.cancelled() => Err(STOPPING.to_owned()),
             () = tokio::time::sleep(wait) => Ok(self.pace.room(rate, Instant::now())),
-            () = self.admin.stop.cancelled() => Err("the daemon is stopping".to_owned()),
         }
     }
 
     async fn deed(&mut self, ids: &[EntryId]) -> Result<Vec<Line>, queue::Error> {
         let one = |id: &EntryId| Line { id: Some(id.to_string()), ..Line::default() };
-        if self.admin.stop.is_cancelled() {
-            return Ok(vec![self.end(Some("the daemon is stopping".to_owned()))]);
-        }
         let lines: Vec<Line> = match self.deed {
             Deed::Nothing => ids.iter().map(one).collect(),
             Deed::Purge => {
