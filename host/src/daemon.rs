@@ -12,6 +12,8 @@ use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::alarm::Panicked;
+
 use crate::admin::{self, Admin};
 use crate::config::{self, Config, Mistakes, PluginRef};
 use crate::delivery::{Context, Delivery};
@@ -143,8 +145,8 @@ impl Daemon {
         Arc::clone(&self.parts.telemetry)
     }
 
-    /// Delivers until `shutdown` resolves, then drains and returns.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+    /// Delivers until `shutdown` resolves, then drains and returns. It ends early, with an error, if a task panics.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Panicked> {
         let Daemon { parts, chained, used, state, dangers, tokens, bounds, listener } = self;
         let plugins = Arc::clone(&parts.plugins);
         let stop = CancellationToken::new();
@@ -168,10 +170,12 @@ impl Daemon {
             () = compiled(&parts.plugins, &chained, &parts.health) => true,
             () = &mut shutdown => false,
         };
-        if compiled {
+        let ended = if compiled {
             warn_of_settings(&used, &plugins);
-            host::run(parts, shutdown).await;
-        }
+            host::run(parts, shutdown).await
+        } else {
+            Ok(())
+        };
         plugins.stop().await;
         if let Some(state) = state {
             state.close();
@@ -182,6 +186,7 @@ impl Daemon {
         if tokio::time::timeout(Duration::from_secs(1), serving).await.is_err() {
             tracing::debug!("admin connections were still open");
         }
+        ended
     }
 }
 

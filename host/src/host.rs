@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::alarm::{Alarm, Panicked};
 use crate::directory::Directory;
 use crate::endpoints::Endpoints;
 use crate::event::BodyForm;
@@ -75,8 +76,9 @@ impl Limits {
     }
 }
 
-/// Runs until `shutdown` resolves, then drains: receives nothing more, lets attempts finish, records their outcomes.
-pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
+/// Runs until `shutdown` resolves or a task panics, then drains: receives nothing more, lets attempts finish, records their
+/// outcomes.
+pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) -> Result<(), Panicked> {
     let Parts { queue, directory, plugins, sender, health, telemetry, gate, limits } = parts;
     let shards = Shard::all(&queue);
     let scheduled: Arc<[Notify]> = shards.iter().map(|_| Notify::new()).collect();
@@ -105,33 +107,19 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
         in_hand: TaskTracker::new(),
         stop: stop.clone(),
         abandon: CancellationToken::new(),
+        alarm: Alarm::default(),
     });
 
-    let loops = TaskTracker::new();
-    // A loop that waits for a store which does not answer is abandoned like a delivery in hand.
-    let abandon = || worker.abandon.clone();
-    for number in 0..limits.worker_count {
-        let receiving = worker::run(Arc::clone(&worker), number, limits.in_flight, stop.clone());
-        loops.spawn(abandon().run_until_cancelled_owned(receiving));
-    }
-    let due_in_flight = (limits.in_flight * limits.worker_count / 2 / shards.len()).max(1);
-    for shard in &shards {
-        let due = scheduler::run(Arc::clone(&worker), shard.clone(), due_in_flight, stop.clone());
-        loops.spawn(abandon().run_until_cancelled_owned(due));
-        let (in_flight, every) = (limits.in_flight, limits.claim_every);
-        let claiming = scheduler::claim(Arc::clone(&worker), shard.clone(), in_flight, every, stop.clone());
-        loops.spawn(abandon().run_until_cancelled_owned(claiming));
-        let looking = scheduler::look_ahead(Arc::clone(&worker), shard.clone(), limits.look_ahead, stop.clone());
-        loops.spawn(abandon().run_until_cancelled_owned(looking));
-    }
-    let feeding = scheduler::feed(Arc::clone(&worker), stop.clone());
-    loops.spawn(abandon().run_until_cancelled_owned(feeding));
-    let observing = observe(Arc::clone(&worker), limits, stop.clone());
-    loops.spawn(abandon().run_until_cancelled_owned(observing));
-    let settling: Vec<_> = settlers.into_iter().map(|settler| tokio::spawn(settler.run())).collect();
-    let hearts: Vec<_> = shards.iter().map(|shard| Heart::start(shard, &health, limits.beat_every)).collect();
+    let loops = start_loops(&worker, &shards, limits);
+    let alarm = worker.alarm.clone();
+    let settling: Vec<_> = settlers.into_iter().map(|settler| tokio::spawn(alarm.guard(settler.run()))).collect();
+    let hearts: Vec<_> = shards.iter().map(|shard| Heart::start(shard, &health, limits.beat_every, &alarm)).collect();
 
-    shutdown.await;
+    // Both branches only wait; dropping either loses nothing.
+    tokio::select! {
+        () = shutdown => {}
+        () = alarm.rings() => tracing::error!(cause = %Panicked, "the host ends"),
+    }
     health.stopping();
     stop.cancel();
     loops.close();
@@ -151,11 +139,37 @@ pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()>) {
     }
     // The last inbox goes with the worker, and with it the settler's reason to wait.
     drop(worker);
-    settle_and_leave(settling, hearts, limits.settle_timeout).await;
+    settle_and_leave(settling, hearts, limits.settle_timeout, &alarm).await;
+    alarm.check()
 }
 
-/// Has the last outcomes recorded, and leaves the queue.
-async fn settle_and_leave(settling: Vec<JoinHandle<()>>, hearts: Vec<Heart>, limit: Duration) {
+/// The loops that take on work, until the worker is told to stop.
+fn start_loops(worker: &Arc<Worker>, shards: &[Shard], limits: Limits) -> TaskTracker {
+    /// One that waits for a store which does not answer is abandoned like a delivery in hand.
+    fn start(loops: &TaskTracker, worker: &Worker, running: impl Future<Output = ()> + Send + 'static) {
+        loops.spawn(worker.alarm.guard(worker.abandon.clone().run_until_cancelled_owned(running)));
+    }
+    let (loops, stop) = (TaskTracker::new(), &worker.stop);
+    for number in 0..limits.worker_count {
+        start(&loops, worker, worker::run(Arc::clone(worker), number, limits.in_flight, stop.clone()));
+    }
+    let due_in_flight = (limits.in_flight * limits.worker_count / 2 / shards.len()).max(1);
+    for shard in shards {
+        start(&loops, worker, scheduler::run(Arc::clone(worker), shard.clone(), due_in_flight, stop.clone()));
+        let (in_flight, every) = (limits.in_flight, limits.claim_every);
+        let claiming = scheduler::claim(Arc::clone(worker), shard.clone(), in_flight, every, stop.clone());
+        start(&loops, worker, claiming);
+        let looking = scheduler::look_ahead(Arc::clone(worker), shard.clone(), limits.look_ahead, stop.clone());
+        start(&loops, worker, looking);
+    }
+    start(&loops, worker, scheduler::feed(Arc::clone(worker), stop.clone()));
+    start(&loops, worker, observe(Arc::clone(worker), limits, stop.clone()));
+    loops
+}
+
+/// Has the last outcomes recorded, and leaves the queue. After a panic it does not take its leave: what it had in hand is what a
+/// dead host left.
+async fn settle_and_leave(settling: Vec<JoinHandle<()>>, hearts: Vec<Heart>, limit: Duration, alarm: &Alarm) {
     let settled = async {
         for settling in settling {
             let _ = settling.await;
@@ -163,6 +177,8 @@ async fn settle_and_leave(settling: Vec<JoinHandle<()>>, hearts: Vec<Heart>, lim
     };
     if tokio::time::timeout(limit, settled).await.is_err() {
         tracing::warn!("the queue did not take the last outcomes; those deliveries come again");
+        hearts.into_iter().for_each(Heart::stop);
+    } else if alarm.check().is_err() {
         hearts.into_iter().for_each(Heart::stop);
     } else {
         let leaving: Vec<_> = hearts.into_iter().map(|heart| tokio::spawn(heart.leave(limit))).collect();

@@ -18,7 +18,7 @@
 //! config.delivery.hmac_secret = Some(Secret::new(b"your-secret-key"));
 //!
 //! // Runs until the future resolves, then drains.
-//! Daemon::start(config).await?.run(async { tokio::signal::ctrl_c().await.unwrap() }).await;
+//! Daemon::start(config).await?.run(async { tokio::signal::ctrl_c().await.unwrap() }).await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -49,6 +49,7 @@ pub mod store;
 pub mod telemetry;
 
 // Loops: the only callers of the edges.
+mod alarm;
 mod backoff;
 mod endpoints;
 mod gate;

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::alarm::Alarm;
 use crate::attempt::{AttemptResult, Timing};
 use crate::backoff::Backoff;
 use crate::delivery::{Context, Delivery};
@@ -50,6 +51,8 @@ pub(crate) struct Worker {
     pub(crate) stop: CancellationToken,
     /// Ends deliveries in hand that outlast the drain; their entries come again.
     pub(crate) abandon: CancellationToken,
+    /// Rings when a task panics.
+    pub(crate) alarm: Alarm,
 }
 
 /// Receives for one consumer until told to stop.
@@ -104,7 +107,9 @@ impl Worker {
                 slot = free.one() => slot,
             };
             let worker = Arc::clone(self);
+            let armed = self.alarm.arm();
             self.in_hand.spawn(async move {
+                let _armed = armed;
                 // Abandoned half-way, the entry was not settled and comes again.
                 tokio::select! {
                     biased;

@@ -39,15 +39,16 @@ const LAYERS: [(&str, &[(&str, &str)]); 4] = [
     (
         "loops",
         &[
+            ("alarm", ""),
             ("backoff", ""),
             ("endpoints", ""),
             ("gate", ""),
             ("health", ""),
-            ("host", "endpoints gate health scheduler settler worker"),
+            ("host", "alarm endpoints gate health scheduler settler worker"),
             ("scheduler", "backoff health slots worker"),
             ("settler", "backoff gate health slots"),
             ("slots", ""),
-            ("worker", "backoff endpoints gate health settler slots"),
+            ("worker", "alarm backoff endpoints gate health settler slots"),
         ],
     ),
     (

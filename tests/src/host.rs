@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use weft::daemon::Panicked;
 use weft::queue::Queue;
 use weft::telemetry::Telemetry;
 use weft::{Config, Daemon, Secret};
@@ -21,7 +22,7 @@ pub struct TestHost {
     /// Its metrics.
     pub telemetry: Arc<Telemetry>,
     stop: CancellationToken,
-    running: JoinHandle<()>,
+    running: JoinHandle<Result<(), Panicked>>,
 }
 
 /// A configuration for tests: this queue, loopback reachable, any admin port, the seed's secret, and short waits.
@@ -58,7 +59,7 @@ impl TestHost {
     /// Drains and stops it.
     pub async fn stop(self) {
         self.stop.cancel();
-        self.running.await.expect("the host ends normally");
+        self.running.await.expect("the host ends normally").expect("no task panics");
     }
 
     /// A URL of its admin listener.

@@ -33,6 +33,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .run(async {
             let _ = tokio::signal::ctrl_c().await;
         })
-        .await;
+        .await?;
     Ok(())
 }

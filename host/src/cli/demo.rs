@@ -65,7 +65,7 @@ impl Demo {
             stop_signal()?.await;
         }
         stop.cancel();
-        running.await.context("the daemon ended abnormally")?;
+        running.await.context("the daemon ended abnormally")??;
         told
     }
 

@@ -19,7 +19,7 @@ impl Serve {
             tracing::info!(admin = %format!("http://{address}"), version = env!("CARGO_PKG_VERSION"), "started");
         }
         survive_file_size_limit()?;
-        daemon.run(stop_signal()?).await;
+        daemon.run(stop_signal()?).await?;
         tracing::info!("stopped");
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::alarm::Alarm;
 use crate::health::{Health, Part};
 use crate::queue::{Queue, Shard};
 
@@ -17,9 +18,10 @@ pub(super) struct Heart {
 }
 
 impl Heart {
-    pub(super) fn start(shard: &Shard, health: &Arc<Health>, every: Duration) -> Heart {
+    pub(super) fn start(shard: &Shard, health: &Arc<Health>, every: Duration, alarm: &Alarm) -> Heart {
         let stopped = CancellationToken::new();
-        let beating = tokio::spawn(beat(shard.clone(), Arc::clone(health), every, stopped.clone()));
+        let beating = beat(shard.clone(), Arc::clone(health), every, stopped.clone());
+        let beating = tokio::spawn(alarm.guard(beating));
         Heart { queue: Arc::clone(&shard.queue), stopped, beating }
     }
 

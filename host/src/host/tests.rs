@@ -12,6 +12,7 @@ use http::StatusCode;
 use tokio::time::{Instant, sleep};
 
 use super::{Limits, Parts};
+use crate::alarm::Panicked;
 use crate::attempt::{AttemptResult, NoAnswer, RetryAfter};
 use crate::config::{Config, Overrides};
 use crate::daemon::turns;
@@ -314,9 +315,8 @@ fn plugins() -> Arc<Plugins> {
     Arc::clone(NONE.get_or_init(load))
 }
 
-/// Runs a host until it is killed or told to stop, and then the next one in its place.
-async fn keep_running(world: Arc<World>, host: usize, stop: tokio_util::sync::CancellationToken) {
-    let limits = Limits {
+fn limits() -> Limits {
+    Limits {
         dead_letters_warn: 0,
         worker_count: 2,
         in_flight: 4,
@@ -329,7 +329,12 @@ async fn keep_running(world: Arc<World>, host: usize, stop: tokio_util::sync::Ca
         beat_every: Duration::from_secs(1),
         body: BodyForm::default(),
         body_bytes_max: 1024,
-    };
+    }
+}
+
+/// Runs a host until it is killed or told to stop, and then the next one in its place.
+async fn keep_running(world: Arc<World>, host: usize, stop: tokio_util::sync::CancellationToken) {
+    let limits = limits();
     for life in 0_usize.. {
         let killed = tokio_util::sync::CancellationToken::new();
         let view = View { world: Arc::clone(&world), host: host + 100 * life, killed: killed.clone() };
@@ -355,7 +360,7 @@ async fn keep_running(world: Arc<World>, host: usize, stop: tokio_util::sync::Ca
         tokio::select! {
             biased;
             () = killed.cancelled() => {}
-            () = super::run(parts, told) => {}
+            ended = super::run(parts, told) => ended.expect("no task panics"),
         }
         if stop.is_cancelled() {
             return;
@@ -456,5 +461,39 @@ fn whatever_fails_whenever_each_event_is_delivered_or_a_dead_letter() {
         seeds.chunks(each).for_each(|some| {
             scope.spawn(|| some.iter().copied().for_each(run_seed));
         });
+    });
+}
+
+/// A sender with a bug.
+struct Panics;
+
+#[async_trait]
+impl Post for Panics {
+    async fn post(&self, _: SignedRequest) -> AttemptResult {
+        panic!("as the test says")
+    }
+}
+
+#[test]
+fn a_panic_ends_the_host_and_what_it_had_in_hand_comes_again() {
+    let (plugins, limits) = (plugins(), limits());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let queue = Arc::new(Memory::new(LEASE));
+        let event = Bytes::from_static(br#"{"subscriptionId":"s","callbackUrl":"https://example.com/"}"#);
+        queue.publish(&[event]).await.unwrap();
+        let parts = Parts {
+            queue: Arc::clone(&queue) as Arc<dyn Queue>,
+            directory: config().directory(),
+            plugins,
+            sender: Arc::new(Panics),
+            health: Arc::new(Health::starting()),
+            telemetry: Arc::new(Telemetry::new(10)),
+            gate: limits.gate(),
+            limits,
+        };
+        let running = super::run(parts, std::future::pending());
+        assert_eq!(tokio::time::timeout(Duration::from_secs(60), running).await.expect("it ends"), Err(Panicked));
+        assert_eq!(queue.depth().await.unwrap().pending, 1);
     });
 }
