@@ -191,6 +191,21 @@ pub enum Record {
     Dead(Box<DeadLetter>),
 }
 
+impl Record {
+    /// How large it is, but for what is always small.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Record::Done => 0,
+            Record::Schedule { stored, .. } | Record::Park { stored, .. } => stored.len(),
+            Record::Dead(letter) => {
+                let raw = letter.raw.iter().map(|(name, value)| name.len() + value.len());
+                letter.event.len() + raw.sum::<usize>()
+            }
+        }
+    }
+}
+
 /// An entry and its record: one line of a settle batch.
 #[derive(Debug, Clone)]
 pub struct Settlement {

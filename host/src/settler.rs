@@ -16,6 +16,8 @@ use crate::telemetry::Telemetry;
 
 /// Settlements in one step: Redis does nothing else meanwhile, and Lua hands it only some thousand words at once.
 const BATCH_MAX: usize = 512;
+/// And after so many bytes it is enough: the answer must come in time.
+const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// What is to be recorded, and the slot it holds, if it holds one still.
 type Line = (Settlement, Option<Slot>);
@@ -83,14 +85,12 @@ impl Settler {
                 () = bench.is_due() => true,
             };
             if bench.due.is_some_and(|due| due <= Instant::now()) || !is_open {
-                let mut again = bench.take().into_iter();
-                while again.len() > 0 {
-                    self.settle(again.by_ref().take(BATCH_MAX), &mut bench).await;
-                }
+                let again = bench.take();
+                self.settle_all(again.into_iter(), &mut bench).await;
             }
             if !handed_in.is_empty() {
                 self.shared.telemetry.settling(handed_in.len());
-                self.settle(handed_in.drain(..), &mut bench).await;
+                self.settle_all(handed_in.drain(..), &mut bench).await;
             }
             if !is_open && bench.refused.is_empty() {
                 return;
@@ -101,12 +101,23 @@ impl Settler {
         }
     }
 
-    /// Records what can be, and has the rest wait on the bench.
-    async fn settle(&self, lines: impl Iterator<Item = Line>, bench: &mut Bench) {
-        let (batch, slots): (Vec<Settlement>, Vec<_>) = lines.unzip();
-        if batch.is_empty() {
-            return;
+    /// Records what can be, in batches.
+    async fn settle_all(&self, lines: impl Iterator<Item = Line>, bench: &mut Bench) {
+        let mut lines = lines.peekable();
+        while lines.peek().is_some() {
+            let mut bytes = 0;
+            let mut fits = |(line, _): &Line| {
+                let fits = bytes < BATCH_BYTES_MAX;
+                bytes += line.record.bytes();
+                fits
+            };
+            let (batch, slots) = std::iter::from_fn(|| lines.next_if(&mut fits)).take(BATCH_MAX).unzip();
+            self.settle(batch, slots, bench).await;
         }
+    }
+
+    /// Has what cannot be recorded wait on the bench.
+    async fn settle(&self, batch: Vec<Settlement>, slots: Vec<Option<Slot>>, bench: &mut Bench) {
         let refused = self.record(&batch, bench).await;
         self.tell_what_is_parked(&batch, &refused);
         // What was in the schedule may have been the first in its line.
