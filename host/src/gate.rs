@@ -20,7 +20,7 @@ use crate::subscription::{Settings, Subscription};
 mod coming;
 mod flow;
 
-use coming::COMING_MAX;
+use coming::{COMING_MAX, Coming};
 use flow::{Backlog, Flow, Room};
 
 /// Subscriptions that are remembered although nothing of theirs is under way or parked.
@@ -31,6 +31,8 @@ const TURN_MAX: usize = 64;
 const PARKED_WITHIN: Duration = Duration::from_millis(20);
 /// When it is asked again for what may be parked where nobody answered.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(200);
+/// When it is looked again whether there is a place for what is to be brought back.
+const FREE_WITHIN: Duration = Duration::from_millis(20);
 
 /// Decides what may go. One per host.
 #[derive(Debug)]
@@ -41,6 +43,9 @@ pub(crate) struct Gate {
     /// Places that subscriptions whose last attempt failed have all together, so that many dead endpoints cannot take
     /// all slots of a host, one place each.
     failing_places: usize,
+    /// Places for what was parked, of all subscriptions together. It comes before all that is due, so if it could have all
+    /// slots of the scheduler, retries and lines would wait until nothing is parked any more.
+    brought_places: usize,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +53,10 @@ struct Inner {
     flows: HashMap<Arc<str>, Flow>,
     /// Taken by subscriptions that are failing.
     failing_places_taken: usize,
+    /// Taken by what was parked.
+    brought_places_taken: usize,
+    /// Of all subscriptions.
+    coming: Coming,
     /// Subscriptions with parked deliveries, by when they may be able to go. Who had a turn comes after who waits for it.
     backlog: BTreeSet<(Instant, Arc<str>)>,
 }
@@ -67,6 +76,7 @@ pub(crate) struct Place<'a> {
     gate: &'a Gate,
     id: Arc<str>,
     of_failing: bool,
+    was_parked: bool,
     is_probe: bool,
 }
 
@@ -98,8 +108,9 @@ fn now() -> Instant {
 }
 
 impl Gate {
-    pub(crate) fn new(failing_places: usize) -> Gate {
-        Gate { inner: Mutex::default(), freed: Notify::new(), failing_places: failing_places.max(1) }
+    pub(crate) fn new(failing_places: usize, brought_places: usize) -> Gate {
+        let (failing_places, brought_places) = (failing_places.max(1), brought_places.max(1));
+        Gate { inner: Mutex::default(), freed: Notify::new(), failing_places, brought_places }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -112,10 +123,11 @@ impl Gate {
         let mut inner = self.inner();
         let failing_left = self.failing_places.saturating_sub(inner.failing_places_taken);
         inner.forget_idle(now);
+        let inner = &mut *inner;
         let flow = inner.flows.entry(Arc::clone(id)).or_default();
-        if origin != Origin::Stream {
-            flow.coming.came(1);
-        } else if flow.backlog != Backlog::None {
+        let was_parked = origin != Origin::Stream && flow.coming.came(1) > 0;
+        inner.coming.came(usize::from(was_parked));
+        if origin == Origin::Stream && flow.backlog != Backlog::None {
             flow.parking.expect(1, now);
             return Err(Refusal::Parked(Block::Backlog));
         }
@@ -124,7 +136,8 @@ impl Gate {
                 let of_failing = flow.breaker.is_failing();
                 let is_probe = flow.enter(settings, now);
                 inner.failing_places_taken += usize::from(of_failing);
-                Ok(Place { gate: self, id: Arc::clone(id), of_failing, is_probe })
+                inner.brought_places_taken += usize::from(was_parked);
+                Ok(Place { gate: self, id: Arc::clone(id), of_failing, was_parked, is_probe })
             }
             Room::Disabled(why) => Err(Refusal::Disabled(why)),
             Room::None(block, until) => {
@@ -168,9 +181,11 @@ impl Gate {
 
     /// How many parked deliveries may go now, up to `max`, and when to ask again at the latest.
     pub(crate) fn wanted(&self, max: usize, settings: impl Fn(&str) -> Arc<Settings>) -> (Wanted, Option<Instant>) {
-        let now = now();
-        let mut inner = self.inner();
-        let (mut wanted, mut left) = (Wanted::new(), max);
+        let (mut inner, now) = (self.inner(), now());
+        let inner = &mut *inner;
+        let out = inner.brought_places_taken + inner.coming.count(now);
+        let (mut wanted, mut left) = (Wanted::new(), max.min(self.brought_places.saturating_sub(out)));
+        let is_full = left == 0;
         let mut failing_left = self.failing_places.saturating_sub(inner.failing_places_taken);
         while left > 0
             && let Some((at, id)) = inner.backlog.first().cloned()
@@ -193,6 +208,7 @@ impl Gate {
             }
             flow.coming.expect(count, now);
             flow.has_parked = false;
+            inner.coming.expect(count, now);
             if flow.breaker.is_failing() {
                 failing_left = failing_left.saturating_sub(count);
             }
@@ -200,18 +216,21 @@ impl Gate {
             wanted.push((id, count));
         }
         wanted.iter().for_each(|(id, _)| inner.wait(id, Some(now)));
-        (wanted, inner.backlog.first().map(|(at, _)| *at))
+        let soonest = if is_full { now + FREE_WITHIN } else { now };
+        (wanted, inner.backlog.first().map(|(at, _)| soonest.max(*at)))
     }
 
     /// What of `wanted` there was. A subscription that had less than could go has nothing parked any more, unless something
     /// was still on its way there, or not all were asked: what comes fresh would overtake that.
     pub(crate) fn brought_back(&self, wanted: &Wanted, found: &[Unparked]) {
         let (mut inner, now) = (self.inner(), now());
+        let inner = &mut *inner;
         for ((id, asked), Unparked { count, is_partial }) in wanted.iter().zip(found) {
             if count < asked
                 && let Some(flow) = inner.flows.get_mut(id)
             {
-                flow.coming.came(asked - count);
+                let not_there = flow.coming.came(asked - count);
+                inner.coming.came(not_there);
                 let backlog = if flow.has_parked || flow.parking.count(now) > 0 {
                     Backlog::At(now + PARKED_WITHIN)
                 } else if *is_partial {
@@ -334,6 +353,7 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut inner = self.gate.inner();
         inner.failing_places_taken -= usize::from(self.of_failing);
+        inner.brought_places_taken -= usize::from(self.was_parked);
         let Some(flow) = inner.flows.get_mut(&self.id) else { return };
         flow.under_way -= 1;
         flow.is_probing &= !self.is_probe;

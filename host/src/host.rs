@@ -71,8 +71,10 @@ pub(crate) struct Limits {
 impl Limits {
     /// What decides on who may go within them.
     pub(crate) fn gate(&self) -> Arc<Gate> {
-        // Dead endpoints hold their places for long, so all of them together get a part of what a host has.
-        Arc::new(Gate::new(self.in_flight * self.worker_count / 4))
+        let slots = self.in_flight * self.worker_count;
+        // Dead endpoints hold their places for long, so all of them together get a part of what a host has; and what was parked
+        // gets most of what is for all that is due.
+        Arc::new(Gate::new(slots / 4, slots / 2 * 3 / 4))
     }
 }
 

@@ -15,12 +15,12 @@ const HOSTS: usize = 2;
 /// Events between two faults.
 const BETWEEN: usize = 60;
 /// Events that wait before the first fault, where much waits, and after how many the hosts look ahead.
-const FLOOD: usize = 3000;
+const FLOOD: usize = 1500;
 const LOOK_AHEAD: usize = 40;
 /// Of those who come then, each for the first time.
 const NEWCOMERS: usize = 10;
 /// After the last fault all must come to rest: long before anything could be claimed by its age.
-const AT_REST: Duration = Duration::from_secs(60);
+const AT_REST: Duration = Duration::from_secs(120);
 /// Longer than an attempt: one that a fault interrupted may have begun so long before it.
 const ATTEMPT: Duration = Duration::from_secs(6);
 

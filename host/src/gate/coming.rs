@@ -25,16 +25,18 @@ impl Coming {
     }
 
     /// So many are here, or were never there. It takes milliseconds to come, so they are the last ones; taken for the first, they would
-    /// leave their own time to those that another host has.
-    pub(super) fn came(&mut self, mut count: usize) {
+    /// leave their own time to those that another host has. Answers how many of them were waited for.
+    pub(super) fn came(&mut self, count: usize) -> usize {
+        let mut left = count;
         while let Some((_, last)) = self.0.back_mut() {
-            let of_these = count.min(*last);
-            (count, *last) = (count - of_these, *last - of_these);
+            let of_these = left.min(*last);
+            (left, *last) = (left - of_these, *last - of_these);
             if *last > 0 {
-                return;
+                break;
             }
             self.0.pop_back();
         }
+        count - left
     }
 
     /// How many may still come.

@@ -40,7 +40,7 @@ fn wanted(gate: &Gate, settings: &Settings) -> Vec<(String, usize)> {
 
 #[tokio::test(start_paused = true)]
 async fn a_subscription_gets_its_places_and_no_more() {
-    let (gate, settings) = (Gate::new(8), settings(|_| {}));
+    let (gate, settings) = (Gate::new(8, 1000), settings(|_| {}));
     let (a, b) = (subscription("a", &settings), subscription("b", &settings));
     let first = gate.enter(&a, FRESH).unwrap();
     let second = gate.enter(&a, FRESH).unwrap();
@@ -64,7 +64,7 @@ async fn a_subscription_gets_its_places_and_no_more() {
 /// One of a subscription is refused, and asked for while it is not parked yet. `parked` may say that it is, before the
 /// answer is here that there was none.
 async fn asked_for_too_early(parked: impl FnOnce(&Gate, &Subscription)) {
-    let (gate, settings) = (Gate::new(8), settings(|settings| settings.in_flight_max = 1));
+    let (gate, settings) = (Gate::new(8, 1000), settings(|settings| settings.in_flight_max = 1));
     let a = subscription("a", &settings);
     let place = gate.enter(&a, FRESH).unwrap();
     assert_eq!(refused(&gate, &a, FRESH), Refusal::Parked(Block::Places));
@@ -96,7 +96,7 @@ async fn what_is_parked_while_it_is_asked_for_is_not_overtaken() {
 
 #[tokio::test(start_paused = true)]
 async fn what_may_be_parked_where_nobody_answered_is_not_overtaken() {
-    let (gate, settings) = (Gate::new(8), settings(|_| {}));
+    let (gate, settings) = (Gate::new(8, 1000), settings(|_| {}));
     let a = subscription("a", &settings);
     gate.found_parked(vec![Arc::clone(&a.id)]);
     assert_eq!(wanted(&gate, &settings), [("a".to_owned(), 2)]);
@@ -112,7 +112,7 @@ async fn what_may_be_parked_where_nobody_answered_is_not_overtaken() {
 
 #[tokio::test(start_paused = true)]
 async fn what_another_host_took_keeps_no_place_for_longer_than_a_moment() {
-    let (gate, settings) = (Gate::new(8), settings(|settings| settings.in_flight_max = 4));
+    let (gate, settings) = (Gate::new(8, 1000), settings(|settings| settings.in_flight_max = 4));
     let a = subscription("a", &settings);
     let mut places: Vec<_> = (0..4).map(|_| gate.enter(&a, FRESH).unwrap()).collect();
     assert_eq!(refused(&gate, &a, FRESH), Refusal::Parked(Block::Places));
@@ -133,7 +133,7 @@ async fn what_another_host_took_keeps_no_place_for_longer_than_a_moment() {
 
 #[tokio::test(start_paused = true)]
 async fn an_open_breaker_lets_one_probe_through_at_a_time() {
-    let (gate, settings) = (Gate::new(8), settings(|_| {}));
+    let (gate, settings) = (Gate::new(8, 1000), settings(|_| {}));
     let a = subscription("a", &settings);
     for _ in 0..2 {
         gate.enter(&a, FRESH).unwrap().conclude(&settings, &failed(), None);
@@ -154,7 +154,7 @@ async fn an_open_breaker_lets_one_probe_through_at_a_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_that_the_endpoint_asks_for_holds_all_its_deliveries() {
-    let (gate, settings) = (Gate::new(8), settings(|_| {}));
+    let (gate, settings) = (Gate::new(8, 1000), settings(|_| {}));
     let a = subscription("a", &settings);
     gate.enter(&a, FRESH).unwrap().conclude(&settings, &answered(429), Some(Duration::from_secs(30)));
     assert_eq!(refused(&gate, &a, FRESH), Refusal::Parked(Block::Paused));
@@ -167,7 +167,7 @@ async fn a_pause_that_the_endpoint_asks_for_holds_all_its_deliveries() {
 #[tokio::test(start_paused = true)]
 async fn a_rate_brings_back_what_it_allows() {
     let rate = crate::rate::Rate { count: 10, per: Duration::from_secs(1), burst: 1 };
-    let (gate, settings) = (Gate::new(8), settings(|settings| settings.rate = Some(rate)));
+    let (gate, settings) = (Gate::new(8, 1000), settings(|settings| settings.rate = Some(rate)));
     let a = subscription("a", &settings);
     drop(gate.enter(&a, FRESH).unwrap());
     assert_eq!(refused(&gate, &a, FRESH), Refusal::Parked(Block::Rate));
@@ -181,7 +181,7 @@ async fn a_rate_brings_back_what_it_allows() {
 
 #[tokio::test(start_paused = true)]
 async fn many_that_fail_share_few_places() {
-    let (gate, settings) = (Gate::new(3), settings(|_| {}));
+    let (gate, settings) = (Gate::new(3, 1000), settings(|_| {}));
     let all: Vec<Subscription> = (0..10).map(|n| subscription(&n.to_string(), &settings)).collect();
     for one in &all {
         gate.enter(one, FRESH).unwrap().conclude(&settings, &failed(), None);
@@ -195,7 +195,7 @@ async fn many_that_fail_share_few_places() {
 #[tokio::test(start_paused = true)]
 async fn what_is_disabled_is_given_up_but_for_a_probe() {
     let (gate, settings) =
-        (Gate::new(8), settings(|settings| settings.breaker.disable_after = Some(Duration::from_secs(60))));
+        (Gate::new(8, 1000), settings(|settings| settings.breaker.disable_after = Some(Duration::from_secs(60))));
     let a = subscription("a", &settings);
     gate.enter(&a, FRESH).unwrap().conclude(&settings, &failed(), None);
     tokio::time::advance(Duration::from_secs(60)).await;
@@ -209,7 +209,7 @@ async fn what_is_disabled_is_given_up_but_for_a_probe() {
 
 #[tokio::test(start_paused = true)]
 async fn every_subscription_gets_its_turn() {
-    let (gate, settings) = (Gate::new(8), settings(|settings| settings.in_flight_max = 1000));
+    let (gate, settings) = (Gate::new(8, 1000), settings(|settings| settings.in_flight_max = 1000));
     gate.found_parked(["a", "b", "c"].map(Arc::from).to_vec());
     tokio::time::advance(Duration::from_millis(1)).await;
     let (first, _) = gate.wanted(100, |_| Arc::new(settings.clone()));
@@ -217,4 +217,26 @@ async fn every_subscription_gets_its_turn() {
     let (second, _) = gate.wanted(100, |_| Arc::new(settings.clone()));
     let names = |wanted: &Wanted| wanted.iter().map(|(id, count)| format!("{id}{count}")).collect::<Vec<_>>();
     assert_eq!((names(&first), names(&second)), (vec!["a64".into(), "b36".into()], vec!["c64".into(), "a36".into()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_parked_leaves_slots_for_what_is_due() {
+    let (gate, settings) = (Gate::new(8, 12), settings(|settings| settings.in_flight_max = 1000));
+    let a = subscription("a", &settings);
+    let wanted = || gate.wanted(100, |_| Arc::new(settings.clone()));
+    let counts = |wanted: &Wanted| wanted.iter().map(|(_, count)| *count).collect::<Vec<_>>();
+    gate.found_parked(["a", "b"].map(Arc::from).to_vec());
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert_eq!(counts(&wanted().0), [12]);
+    let (none, next) = wanted();
+    assert!(none.is_empty() && next.unwrap() > now(), "nobody asks again and again meanwhile");
+    let mut places: Vec<_> = (0..10).map(|_| gate.enter(&a, BACK).unwrap()).collect();
+    // Two of them another host has.
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert_eq!(counts(&wanted().0), [2]);
+    let retry = gate.enter(&subscription("c", &settings), BACK).unwrap();
+    drop(retry);
+    assert!(wanted().0.is_empty(), "a retry has no place of theirs");
+    places.truncate(7);
+    assert_eq!(counts(&wanted().0), [3]);
 }
