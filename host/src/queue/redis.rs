@@ -112,6 +112,8 @@ pub struct Redis {
     host_id: String,
     life: Life,
     hand: Hand,
+    /// Held by whoever asks for suspects until it is known what came: two that ask at once would get one each.
+    suspecting: tokio::sync::Mutex<()>,
     lost: Lost,
     scripts: Scripts,
 }
@@ -152,6 +154,7 @@ impl Redis {
             host_id,
             life: Life::default(),
             hand: Hand::default(),
+            suspecting: tokio::sync::Mutex::default(),
             lost: Lost::default(),
             scripts,
         }
@@ -176,13 +179,16 @@ impl Redis {
     }
 
     async fn take_due_ones(&self, max: NonZeroUsize) -> Result<Due, Error> {
+        let suspecting = self.suspecting.lock().await;
         let mut take = self.invocation(&self.scripts.take_due);
         take.arg(max.get()).arg(millis(self.claiming.idle)).arg(&self.keys.group).arg(&self.host_id);
         take.arg(self.hand.suspects_left()).arg(self.claiming.claims_max);
         take.arg(u8::from(self.may_judge())).arg(millis(self.claiming.dead_after));
         take.arg(SHOWN_BYTES_MAX);
         let (taken, next) = reply::due(self.run(&take).await?)?;
-        let entries = self.still_ours(taken.into_iter().map(|taken| self.judge(taken)).collect()).await?;
+        let judged = taken.into_iter().map(|taken| self.judge(taken)).collect();
+        drop(suspecting);
+        let entries = self.still_ours(judged).await?;
         self.hand.take(&entries);
         Ok(Due { entries, next })
     }

@@ -154,6 +154,7 @@ impl Redis {
     }
 
     async fn claim_for(&self, consumer: &str, max: usize) -> Result<Vec<Entry>, Error> {
+        let suspecting = self.suspecting.lock().await;
         let mut claim = self.invocation(&self.scripts.claim);
         claim.arg(&self.keys.group).arg(consumer).arg(max).arg(millis(self.claiming.idle));
         claim.arg(self.claiming.claims_max).arg(millis(self.claiming.adopt_older_than));
@@ -167,6 +168,7 @@ impl Redis {
             );
         }
         let entries = claimed.into_iter().map(|claimed| self.judge(claimed)).collect();
+        drop(suspecting);
         self.take_in_hand(consumer, entries).await
     }
 
