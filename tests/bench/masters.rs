@@ -3,6 +3,7 @@
 //! in both: then they are the bound, and what of it they used is told.
 
 use anyhow::{Result, ensure};
+use tests::cluster::keys;
 use tests::{Cluster, Event};
 use weft::queue::redis::Keys;
 use weft::queue::sharded::shard_of;
@@ -111,17 +112,6 @@ async fn load(cluster: &Cluster, receiver: &Receiver, shards: u16) -> Result<Vec
         masters.push(master);
     }
     Ok(masters)
-}
-
-fn keys() -> Keys {
-    let key = |rest: &str| format!("{{o2ims}}:{rest}");
-    Keys {
-        events: key("events"),
-        deliveries: key("deliveries"),
-        retry: key("retry"),
-        dead_letters: key("dlq"),
-        ..Keys::default()
-    }
 }
 
 /// As many workers for each shard, and the same number of them without shards. Nobody looks ahead: that costs each master as

@@ -1,12 +1,26 @@
 //! A Redis Cluster: masters without replicas, each a real process, on ports of their own.
 
 use redis::FromRedisValue;
+use weft::queue::redis::Keys;
 
 use crate::RedisServer;
 use crate::redis_server::{Keep, free_port};
 use crate::wait::eventually;
 
 const SLOTS: usize = 16384;
+
+/// Keys that one node of a Cluster has.
+#[must_use]
+pub fn keys() -> Keys {
+    let key = |rest: &str| format!("{{o2ims}}:{rest}");
+    Keys {
+        events: key("events"),
+        deliveries: key("deliveries"),
+        retry: key("retry"),
+        dead_letters: key("dlq"),
+        ..Keys::default()
+    }
+}
 
 /// The masters.
 pub struct Cluster {

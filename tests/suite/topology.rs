@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+pub(crate) use tests::cluster::keys;
 use tests::redis_server::{Keep, free_port};
 use tests::sentinels::MASTER;
 use tests::{
@@ -18,18 +19,6 @@ use weft::queue::{Filter, Start};
 use weft::state::{Act, Request};
 use weft::store::Store;
 use weft::subscription::Ordering;
-
-/// Keys that one node of a Cluster has.
-pub(crate) fn keys() -> Keys {
-    let key = |rest: &str| format!("{{o2ims}}:{rest}");
-    Keys {
-        events: key("events"),
-        deliveries: key("deliveries"),
-        retry: key("retry"),
-        dead_letters: key("dlq"),
-        ..Keys::default()
-    }
-}
 
 /// A host's configuration with these keys; what is left pending is claimed while a test waits.
 fn config(url: &str, keys: &Keys) -> Config {
