@@ -35,6 +35,8 @@ impl World {
         config.delivery.max_retries = 1;
         // Where much else runs, 50 ms of running time may take longer than half a second.
         config.plugins.time_max = Duration::from_secs(20);
+        // And a sync of the disk longer than 100 ms.
+        config.plugins.state_time_max = Duration::from_secs(10);
         World { redis, receiver, dir, config }
     }
 

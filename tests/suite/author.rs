@@ -213,10 +213,12 @@ async fn run_takes_event_and_settings_from_files_or_standard_input() {
 
 #[tokio::test]
 async fn run_watch_runs_again_after_each_change() {
-    let bench = Bench::with(&["drop", "header"]);
+    let bench = Bench::with(&["drop", "header", "loop"]);
+    bench.write("weft.toml", "[plugins]\ncpu_max = \"1h\"\ntime_max = \"1h\"\n");
     std::fs::copy(bench.path().join("drop.wasm"), bench.path().join("mine.wasm")).unwrap();
     let mut command = Command::new(weft());
-    command.args(["plugin", "run", "mine.wasm", "--event", "event.json", "--watch"]).current_dir(bench.path());
+    command.args(["plugin", "run", "mine.wasm", "--event", "event.json", "--config", "weft.toml", "--watch"]);
+    command.current_dir(bench.path());
     command.env("XDG_CACHE_HOME", root().join("target/test-cache")).kill_on_drop(true);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut printed = child.stdout.take().expect("piped");
@@ -238,6 +240,10 @@ async fn run_watch_runs_again_after_each_change() {
     until("the plugin is well again", || times("verdict  drop") == 2).await;
     bench.write("event.json", r#"{"notificationId":"another"}"#);
     until("another event", || times("verdict  drop") == 3).await;
+
+    // Ctrl-C is heard in the middle of a call as well.
+    std::fs::copy(bench.path().join("loop.wasm"), bench.path().join("mine.wasm")).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let pid = child.id().expect("it runs").to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
     let ended = tokio::time::timeout(Duration::from_secs(10), child.wait()).await.expect("Ctrl-C ends it").unwrap();

@@ -1,6 +1,7 @@
 //! `weft plugin run`.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -10,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{edits, source};
 use crate::cli::desk::{Desk, Keep, Line, Question, Terms, Tried};
@@ -93,16 +95,23 @@ impl Run {
         if !self.watch {
             return self.once(&self.read()?).await;
         }
-        let mut asked = self.read()?;
+        let asked = self.read()?;
+        // Heard from here on, whatever is going on when it comes.
+        let mut interrupt = signal(SignalKind::interrupt()).context("Ctrl-C cannot be heard")?;
+        tokio::select! {
+            never = self.again_and_again(asked) => match never {},
+            _ = interrupt.recv() => Ok(()),
+        }
+    }
+
+    async fn again_and_again(&self, mut asked: Asked) -> Infallible {
         loop {
             let before = self.stamps();
             if let Err(error) = self.once(&asked).await {
                 eprintln!("weft: {error:#}");
             }
             eprintln!("-- waiting for a change; Ctrl-C ends");
-            if !self.change(before).await? {
-                return Ok(());
-            }
+            self.change(before).await;
             if !self.reads_stdin() {
                 asked = self.read().unwrap_or(asked);
             }
@@ -123,19 +132,14 @@ impl Run {
         files.into_iter().flatten().map(|file| stamp(file)).collect()
     }
 
-    /// Waits until a file is another one and has stayed that for a look; `false` if somebody ends it.
-    async fn change(&self, before: Stamps) -> anyhow::Result<bool> {
+    /// Waits until a file is another one and has stayed that for a look.
+    async fn change(&self, before: Stamps) {
         let mut last = self.stamps();
-        let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
         loop {
-            // Dropping either loses nothing: both only wait.
-            tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-                ended = &mut interrupted => return ended.map(|()| false).context("Ctrl-C cannot be heard"),
-            }
+            tokio::time::sleep(LOOK_EVERY).await;
             let now = self.stamps();
             if now != before && now == last && now.iter().all(Option::is_some) {
-                return Ok(true);
+                return;
             }
             last = now;
         }
