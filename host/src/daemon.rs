@@ -40,7 +40,7 @@ mod shards;
 mod spread;
 mod state;
 
-/// Why a daemon cannot start.
+/// Why a daemon cannot start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The configuration.
@@ -69,6 +69,9 @@ pub enum Error {
         /// What the system says.
         source: std::io::Error,
     },
+    /// A bug in Weft.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
 }
 
 /// A host that is ready to run, and its admin listener.
@@ -146,7 +149,7 @@ impl Daemon {
     }
 
     /// Delivers until `shutdown` resolves, then drains and returns. It ends early, with an error, if a task panics.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Panicked> {
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let Daemon { parts, chained, used, state, dangers, tokens, bounds, listener } = self;
         let plugins = Arc::clone(&parts.plugins);
         let stop = CancellationToken::new();
@@ -172,7 +175,7 @@ impl Daemon {
         };
         let ended = if compiled {
             warn_of_settings(&used, &plugins);
-            host::run(parts, shutdown).await
+            host::run(parts, shutdown).await.map_err(Error::from)
         } else {
             Ok(())
         };

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use weft::daemon::Panicked;
 use weft::queue::Queue;
 use weft::telemetry::Telemetry;
-use weft::{Config, Daemon, Secret};
+use weft::{Config, Daemon, Secret, daemon};
 
 use crate::root;
 
@@ -22,7 +21,7 @@ pub struct TestHost {
     /// Its metrics.
     pub telemetry: Arc<Telemetry>,
     stop: CancellationToken,
-    running: JoinHandle<Result<(), Panicked>>,
+    running: JoinHandle<Result<(), daemon::Error>>,
 }
 
 /// A configuration for tests: this queue, loopback reachable, any admin port, the seed's secret, and short waits.
