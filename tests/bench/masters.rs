@@ -114,12 +114,11 @@ async fn load(cluster: &Cluster, receiver: &Receiver, shards: u16) -> Result<Vec
     Ok(masters)
 }
 
-/// As many workers for each shard, and the same number of them without shards. Nobody looks ahead: that costs each master as
-/// much however slow it is, which is most of what these have.
+/// As many workers for each shard, and the same number of them without shards.
 fn sharded(url: &str, shards: u16) -> String {
     let Keys { events, deliveries, retry, dead_letters, .. } = keys();
     let queue = format!(
-        "events = {events:?}\ndeliveries = {deliveries:?}\nretry = {retry:?}\ndead_letters = {dead_letters:?}\nshards = {shards}\nlook_ahead = 0\n[egress]"
+        "events = {events:?}\ndeliveries = {deliveries:?}\nretry = {retry:?}\ndead_letters = {dead_letters:?}\nshards = {shards}\n[egress]"
     );
     config(url, None, "worker_count = 12").replace("[egress]", &queue)
 }

@@ -158,7 +158,8 @@ async fn a_damaged_file_is_refused_with_what_to_do() {
         bytes[at..at + 64].iter_mut().for_each(|byte| *byte ^= 0x5a);
         bytes
     };
-    let surely: [(&str, Vec<u8>); 5] = [
+    let surely: [(&str, Vec<u8>); 6] = [
+        ("emptied", Vec::new()),
         ("cut in half", whole[..whole.len() / 2].to_vec()),
         ("only its beginning", whole[..100].to_vec()),
         ("another beginning", garbled(0)),

@@ -52,12 +52,12 @@ impl File {
     /// Opens the file in a directory, or makes it. All of it is read and checked: what was damaged would else come up in the
     /// middle of a delivery.
     pub(super) fn open(directory: &Path) -> Result<File, Error> {
-        File::open_by(directory, Box::new(checked))
+        let path = directory.join(FILE);
+        make_if_absent(directory, &path).map_err(|error| storage_error(&path, error))?;
+        File::open_by(path, Box::new(checked))
     }
 
-    pub(super) fn open_by(directory: &Path, opener: Opener) -> Result<File, Error> {
-        let path = directory.join(FILE);
-        std::fs::create_dir_all(directory).map_err(|error| storage_error(&path, error.into()))?;
+    pub(super) fn open_by(path: PathBuf, opener: Opener) -> Result<File, Error> {
         let (database, pause) = open(&opener, &path);
         let state = State { database: Ok(database?), opened: 1, pause, not_before: None };
         Ok(File { path, opener, state: RwLock::new(state), closed: Notify::new() })
@@ -155,7 +155,23 @@ impl File {
 }
 
 fn checked(path: &Path) -> Result<Database, DatabaseError> {
-    Database::builder().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).create(path)
+    Database::builder().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).open(path)
+}
+
+/// Only here does a queue begin. A file that is empty, or gone while the daemon runs, was a queue that is lost.
+fn make_if_absent(directory: &Path, path: &Path) -> Result<(), redb::Error> {
+    std::fs::create_dir_all(directory)?;
+    if path.try_exists()? {
+        return Ok(());
+    }
+    match Database::create(path) {
+        Ok(_) | Err(DatabaseError::DatabaseAlreadyOpen) => Ok(()),
+        Err(error) => {
+            // What was only begun is in the way of the next try.
+            let _ = std::fs::remove_file(path);
+            Err(error.into())
+        }
+    }
 }
 
 /// Opens it, and says how long it should not be opened again.

@@ -132,7 +132,7 @@ impl World {
             // Nothing is kept in memory: all reads are of the disk.
             Database::builder().set_cache_size(0).create_with_backend(disk)
         };
-        let file = File::open_by(self.directory.path(), Box::new(opener)).unwrap();
+        let file = File::open_by(self.directory.path().join("queue.redb"), Box::new(opener)).unwrap();
         Embedded::over(Store::over(file), self.directory.path(), LEASE, 5).unwrap()
     }
 
