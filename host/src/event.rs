@@ -113,7 +113,7 @@ impl Event {
     /// Where everything stands in [`Event::body`]; built when first asked for and shared from then on.
     #[must_use]
     pub fn index(&self) -> Option<&Index> {
-        self.index.get_or_init(|| Index::build(&self.body).ok()).as_ref()
+        self.index.get_or_init(|| Index::of_checked(&self.body).ok()).as_ref()
     }
 }
 

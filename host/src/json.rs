@@ -3,11 +3,12 @@
 
 use std::ops::Range;
 
-use jiter::{Jiter, Peek};
+use jiter::{Jiter, JiterErrorType, JsonErrorType};
 
 pub use pointer::Pointer;
 
 mod pointer;
+mod scan;
 
 /// Deeper documents are refused, as by every common JSON library.
 pub const DEPTH_MAX: usize = 128;
@@ -74,14 +75,14 @@ pub struct Place {
 impl Index {
     /// Reads a document.
     pub fn build(document: &[u8]) -> Result<Index, Error> {
-        std::str::from_utf8(document).map_err(|error| Error::NotUtf8(error.valid_up_to()))?;
+        check(document)?;
+        Index::of_checked(document)
+    }
+
+    /// The same for what was found to be a document before.
+    pub(crate) fn of_checked(document: &[u8]) -> Result<Index, Error> {
         u32::try_from(document.len()).map_err(|_| Error::TooLarge)?;
-        let mut builder =
-            Builder { document, json: Jiter::new(document), nodes: Vec::with_capacity(document.len() / 24 + 4) };
-        let peek = builder.json.peek().map_err(|error| builder.syntax(&error))?;
-        builder.value(peek, 0..0, 0)?;
-        builder.json.finish().map_err(|error| builder.syntax(&error))?;
-        Ok(Index { nodes: builder.nodes })
+        Ok(Index { nodes: scan::nodes(document)? })
     }
 
     /// The value at an RFC 6901 pointer. Where an object has a name twice the last one counts, as for most readers.
@@ -273,6 +274,10 @@ fn array_position(token: &str) -> Option<usize> {
 
 fn same_name(quoted: &[u8], token: &str) -> bool {
     let inner = &quoted[1..quoted.len() - 1];
+    // What is escaped is never shorter than what it stands for.
+    if inner.len() < token.len() {
+        return false;
+    }
     if !inner.contains(&b'\\') {
         return inner == token.as_bytes();
     }
@@ -297,63 +302,15 @@ fn widen(range: &Range<u32>) -> Range<usize> {
     range.start as usize..range.end as usize
 }
 
-fn narrow(range: Range<usize>) -> Range<u32> {
-    let limit = |at| u32::try_from(at).expect("documents over 4 GiB are refused before");
-    limit(range.start)..limit(range.end)
-}
-
-struct Builder<'j> {
-    document: &'j [u8],
-    json: Jiter<'j>,
-    nodes: Vec<Node>,
-}
-
-impl Builder<'_> {
-    fn value(&mut self, peek: Peek, name: Range<u32>, depth: usize) -> Result<(), Error> {
-        if depth > DEPTH_MAX {
-            return Err(Error::TooDeep);
-        }
-        let kind = kind_of(peek);
-        let start = self.json.current_index();
-        let at = self.nodes.len();
-        self.nodes.push(Node { kind, name, value: 0..0, next: 0 });
-        match kind {
-            Kind::Object => self.members(depth)?,
-            Kind::Array => self.elements(depth)?,
-            Kind::Null | Kind::Boolean | Kind::Number | Kind::Text => {
-                self.json.known_skip(peek).map_err(|error| self.syntax(&error))?;
-            }
-        }
-        self.nodes[at].value = narrow(start..self.json.current_index());
-        self.nodes[at].next = u32::try_from(self.nodes.len()).expect("fewer values than bytes");
-        Ok(())
-    }
-
-    fn members(&mut self, depth: usize) -> Result<(), Error> {
-        let mut before = self.json.current_index() + 1;
-        let mut more = self.json.known_object().map(|name| name.is_some());
-        while more.map_err(|error| self.syntax(&error))? {
-            let name = member_name(self.document, before, self.json.current_index());
-            let peek = self.json.peek().map_err(|error| self.syntax(&error))?;
-            self.value(peek, narrow(name), depth + 1)?;
-            before = self.json.current_index();
-            more = self.json.next_key().map(|name| name.is_some());
-        }
-        Ok(())
-    }
-
-    fn elements(&mut self, depth: usize) -> Result<(), Error> {
-        let mut next = self.json.known_array();
-        while let Some(peek) = next.map_err(|error| self.syntax(&error))? {
-            self.value(peek, 0..0, depth + 1)?;
-            next = self.json.array_step();
-        }
-        Ok(())
-    }
-
-    fn syntax(&self, error: &jiter::JiterError) -> Error {
-        Error::Syntax(error.description(&self.json))
-    }
+/// Reads all of a document and keeps nothing.
+fn check(document: &[u8]) -> Result<(), Error> {
+    std::str::from_utf8(document).map_err(|error| Error::NotUtf8(error.valid_up_to()))?;
+    let mut json = Jiter::new(document);
+    let read = json.peek().and_then(|peek| json.known_skip(peek)).and_then(|()| json.finish());
+    read.map_err(|error| match error.error_type {
+        JiterErrorType::JsonError(JsonErrorType::RecursionLimitExceeded) => Error::TooDeep,
+        JiterErrorType::JsonError(_) | JiterErrorType::WrongType { .. } => Error::Syntax(error.description(&json)),
+    })
 }
 
 /// The quoted name between the end of what stood before it and the value after it.
@@ -362,17 +319,6 @@ pub(crate) fn member_name(document: &[u8], before: usize, after: usize) -> Range
     let start = before + quote(&document[before..after]);
     let from_end = document[start..after].iter().rev().position(|&byte| byte == b'"').expect("names end with a quote");
     start..after - from_end
-}
-
-fn kind_of(peek: Peek) -> Kind {
-    match peek {
-        Peek::Null => Kind::Null,
-        Peek::True | Peek::False => Kind::Boolean,
-        Peek::String => Kind::Text,
-        Peek::Array => Kind::Array,
-        Peek::Object => Kind::Object,
-        _ => Kind::Number,
-    }
 }
 
 #[cfg(test)]

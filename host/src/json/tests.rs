@@ -1,3 +1,5 @@
+use serde_json::Value;
+
 use super::*;
 
 fn pointer(text: &str) -> Pointer {
@@ -128,7 +130,72 @@ fn what_is_not_json_is_refused() {
     assert_eq!(Pointer::parse("/a~"), None);
 }
 
+#[test]
+fn as_deep_as_may_be() {
+    let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+    finds(&nested(DEPTH_MAX), &"/0".repeat(DEPTH_MAX), Some("1"));
+    assert_eq!(Index::build(nested(DEPTH_MAX + 1).as_bytes()).unwrap_err(), Error::TooDeep);
+    assert_eq!(Index::build(nested(10_000).as_bytes()).unwrap_err(), Error::TooDeep);
+}
+
+/// Any value, with names and texts that need escaping.
+fn any_value() -> impl proptest::strategy::Strategy<Value = Value> {
+    use proptest::prelude::*;
+    let text = "[a-c\"\\\\/{}\\[\\],: \n\té😀]{0,6}";
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        (-1e9..1e9_f64).prop_map(Value::from),
+        text.prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 32, 5, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            prop::collection::btree_map(text, inner, 0..5).prop_map(|members| members.into_iter().collect::<Value>()),
+        ]
+    })
+}
+
+/// Each value that is in it, with the names and positions that lead to it.
+fn places(value: &Value, path: &mut Vec<String>, found: &mut Vec<(Vec<String>, Value)>) {
+    found.push((path.clone(), value.clone()));
+    let children: Vec<(String, &Value)> = match value {
+        Value::Array(elements) => elements.iter().enumerate().map(|(at, value)| (at.to_string(), value)).collect(),
+        Value::Object(members) => members.iter().map(|(name, value)| (name.clone(), value)).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
+    };
+    for (name, child) in children {
+        path.push(name);
+        places(child, path, found);
+        path.pop();
+    }
+}
+
 proptest::proptest! {
+    #[test]
+    fn each_value_is_found_where_it_stands(value in any_value(), is_pretty: bool) {
+        let document = if is_pretty { serde_json::to_vec_pretty(&value) } else { serde_json::to_vec(&value) }.unwrap();
+        let index = Index::build(&document).unwrap();
+        let mut expected = Vec::new();
+        places(&value, &mut Vec::new(), &mut expected);
+        proptest::prop_assert_eq!(index.nodes.len(), expected.len());
+        for (path, expected) in expected {
+            let place = index.find(&document, &Pointer(path)).unwrap();
+            let kind = match &expected {
+                Value::Null => Kind::Null,
+                Value::Bool(_) => Kind::Boolean,
+                Value::Number(_) => Kind::Number,
+                Value::String(_) => Kind::Text,
+                Value::Array(_) => Kind::Array,
+                Value::Object(_) => Kind::Object,
+            };
+            proptest::prop_assert_eq!(place.kind, kind);
+            let found: Value = serde_json::from_slice(&document[place.value]).unwrap();
+            proptest::prop_assert_eq!(found, expected);
+        }
+    }
+
     #[test]
     fn no_bytes_make_it_panic(bytes: Vec<u8>) {
         let _ = Index::build(&bytes);
