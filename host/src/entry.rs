@@ -259,6 +259,12 @@ pub struct Death {
 }
 
 impl DeadLetter {
+    /// How much it is, as far as that can be much.
+    pub(crate) fn bytes(&self) -> usize {
+        let raw: usize = self.raw.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.event.len() + raw
+    }
+
     /// The deaths that a replay at this time leaves behind, this one included.
     #[must_use]
     pub fn deaths(&self, replayed: SystemTime) -> Vec<Death> {

@@ -240,6 +240,25 @@ pub struct DeadPage {
     pub letters: Vec<(EntryId, DeadLetter)>,
     /// Go on [`past`](Start::past) this; `None` at the end.
     pub next: Option<EntryId>,
+    /// How much the letters are together.
+    bytes: usize,
+}
+
+impl DeadPage {
+    fn new(letters: Vec<(EntryId, DeadLetter)>, next: Option<EntryId>) -> DeadPage {
+        let bytes = letters.iter().map(|(_, letter)| letter.bytes()).sum();
+        DeadPage { letters, next, bytes }
+    }
+
+    /// Whether there is no room for one more: there are as many as were asked for, or they are large.
+    fn is_full(&self, max: NonZeroUsize) -> bool {
+        self.letters.len() >= max.get() || self.bytes >= SHOWN_BYTES_MAX
+    }
+
+    fn add(&mut self, id: EntryId, letter: DeadLetter) {
+        self.bytes += letter.bytes();
+        self.letters.push((id, letter));
+    }
 }
 
 /// How much waits where.

@@ -25,10 +25,10 @@ use ahead::{
     who_comes_last_is_shown_first,
 };
 use letters::{
-    a_dead_letter_is_replayed_once, a_dead_letter_keeps_all_it_is_told, a_purged_dead_letter_is_gone,
-    a_replay_is_a_delivery_with_its_past, a_trail_keeps_the_last_deaths_and_counts_all, dead_letters_are_filtered,
-    dead_letters_are_filtered_by_the_time_they_died, dead_letters_are_listed_in_pages_newest_or_oldest_first,
-    many_are_replayed_in_their_order,
+    a_dead_letter_is_replayed_once, a_dead_letter_keeps_all_it_is_told, a_page_of_large_dead_letters_is_short,
+    a_purged_dead_letter_is_gone, a_replay_is_a_delivery_with_its_past, a_trail_keeps_the_last_deaths_and_counts_all,
+    dead_letters_are_filtered, dead_letters_are_filtered_by_the_time_they_died,
+    dead_letters_are_listed_in_pages_newest_or_oldest_first, many_are_replayed_in_their_order,
 };
 use waiting::{
     all_due, subscriptions_with_parked_deliveries_are_found_in_pages, those_in_line_come_one_after_the_other,
@@ -164,6 +164,7 @@ on_each! {
     a_batch_settles_each_entry_in_its_own_way
     a_dead_letter_keeps_all_it_is_told
     dead_letters_are_listed_in_pages_newest_or_oldest_first
+    a_page_of_large_dead_letters_is_short
     dead_letters_are_filtered
     dead_letters_are_filtered_by_the_time_they_died
     a_replay_is_a_delivery_with_its_past

@@ -314,14 +314,14 @@ impl Queue for Embedded {
     async fn dead_letters(&self, filter: &Filter, start: Start, max: NonZeroUsize) -> Result<DeadPage, Error> {
         let mut page = DeadPage::default();
         for (looked_at, found) in self.shared.store.dead_in(filter.span(start), start)?.enumerate() {
-            if page.letters.len() == max.get() || looked_at == SCAN_MAX {
+            if page.is_full(max) || looked_at == SCAN_MAX {
                 return Ok(page);
             }
             let (id, letter) = found?;
             page.next = Some(id);
             let letter = form::decode_letter(&letter)?;
             if filter.matches(&letter) {
-                page.letters.push((id, letter));
+                page.add(id, letter);
             }
         }
         page.next = None;

@@ -372,15 +372,18 @@ impl Queue for Memory {
     async fn dead_letters(&self, filter: &Filter, start: Start, max: NonZeroUsize) -> Result<DeadPage, Error> {
         let state = self.state();
         let matching = state.dead.range(filter.span(start)).filter(|(_, letter)| filter.matches(letter));
-        let owned = matching.map(|(id, letter)| (*id, letter.clone()));
-        let mut letters: Vec<_> = match start.is_forward() {
-            true => owned.take(max.get() + 1).collect(),
-            false => owned.rev().take(max.get() + 1).collect(),
-        };
-        let is_last = letters.len() <= max.get();
-        letters.truncate(max.get());
-        let next = letters.last().filter(|_| !is_last).map(|(id, _)| *id);
-        Ok(DeadPage { letters, next })
+        let in_order: Box<dyn Iterator<Item = _>> =
+            if start.is_forward() { Box::new(matching) } else { Box::new(matching.rev()) };
+        let mut page = DeadPage::default();
+        for (id, letter) in in_order {
+            if page.is_full(max) {
+                return Ok(page);
+            }
+            page.next = Some(*id);
+            page.add(*id, letter.clone());
+        }
+        page.next = None;
+        Ok(page)
     }
 
     async fn dead_letter(&self, id: EntryId) -> Result<Option<DeadLetter>, Error> {

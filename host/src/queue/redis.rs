@@ -38,7 +38,7 @@ mod turns;
 mod words;
 
 /// Dead letters read at once while looking for those that match a filter.
-const SCAN_PAGE: usize = 100;
+const SCAN_PAGE: NonZeroUsize = NonZeroUsize::new(100).expect("it is more than none");
 /// And how many such pages one call reads at most, before it answers with where to go on.
 const SCAN_PAGES_MAX: usize = 100;
 
@@ -343,7 +343,7 @@ impl Queue for Redis {
     }
 
     async fn dead_letters(&self, filter: &Filter, start: Start, max: NonZeroUsize) -> Result<DeadPage, Error> {
-        let (mut page, mut at) = (DeadPage::default(), start);
+        let (mut page, mut at, sizes) = (DeadPage::default(), start, Sizes::large());
         for _ in 0..SCAN_PAGES_MAX {
             let span = filter.span(at);
             if span.is_empty() {
@@ -352,19 +352,22 @@ impl Queue for Redis {
             let (oldest, newest) = (span.start.to_string(), format!("({}", span.end));
             let (name, from, to) =
                 if at.is_forward() { ("XRANGE", oldest, newest) } else { ("XREVRANGE", newest, oldest) };
+            let count = sizes.fit(SCAN_PAGE);
             let mut range = cmd(name);
-            range.arg(&self.keys.dead_letters).arg(from).arg(to).arg("COUNT").arg(SCAN_PAGE);
-            let entries = reply::entries(Stream::Deliveries, self.ask(&range).await?)?;
-            let is_last = entries.len() < SCAN_PAGE;
+            range.arg(&self.keys.dead_letters).arg(from).arg(to).arg("COUNT").arg(count);
+            let entries = self.ask(&range).await.and_then(|answer| reply::entries(Stream::Deliveries, answer));
+            sizes.read(&entries);
+            let entries = entries?;
+            let is_last = entries.len() < count;
             for entry in entries {
-                if page.letters.len() == max.get() {
+                if page.is_full(max) {
                     return Ok(page);
                 }
                 page.next = Some(entry.handle.id);
                 at = at.past(entry.handle.id);
                 let letter = letter::from_entry(&entry);
                 if filter.matches(&letter) {
-                    page.letters.push((entry.handle.id, letter));
+                    page.add(entry.handle.id, letter);
                 }
             }
             if is_last {

@@ -263,11 +263,11 @@ impl Queue for Sharded {
         let is_beyond = |id: EntryId, through: EntryId| if start.is_forward() { id > through } else { id < through };
         letters.retain(|(id, _)| !through.is_some_and(|through| is_beyond(*id, through)));
         if letters.len() <= max.get() {
-            return Ok(DeadPage { letters, next: through });
+            return Ok(DeadPage::new(letters, through));
         }
         letters.truncate(max.get());
         let next = letters.last().map(|(id, _)| *id);
-        Ok(DeadPage { letters, next })
+        Ok(DeadPage::new(letters, next))
     }
 
     async fn dead_letter(&self, id: EntryId) -> Result<Option<DeadLetter>, Error> {

@@ -57,6 +57,20 @@ pub(super) async fn dead_letters_are_listed_in_pages_newest_or_oldest_first(stor
     assert!(walk(Start::Oldest).await.iter().eq(names.iter()));
 }
 
+pub(super) async fn a_page_of_large_dead_letters_is_short(store: Store) {
+    let queue = store.open();
+    let large = |name: String| DeadLetter { event: vec![b'x'; 1 << 20].into(), ..letter(&name, DeadReason::Exhausted) };
+    bury(&*queue, (0..30).map(|number| large(format!("sub-{number}"))).collect()).await;
+    let (mut pages, mut start) = (Vec::new(), Some(Start::Newest));
+    while let Some(at) = start {
+        let page = queue.dead_letters(&Filter::default(), at, count(100)).await.unwrap();
+        pages.push(page.letters.len());
+        start = page.next.map(|next| at.past(next));
+    }
+    // Each of three shards has a page of its own.
+    assert!(pages.iter().all(|letters| *letters <= 3 * 5) && pages.iter().sum::<usize>() == 30, "{pages:?}");
+}
+
 pub(super) async fn dead_letters_are_filtered(store: Store) {
     let queue = store.open();
     let (gone, exhausted) = (DeadReason::Gone, DeadReason::Exhausted);

@@ -20,12 +20,17 @@ const LARGE: usize = SHOWN_BYTES_MAX / 8;
 pub(super) struct Sizes(AtomicUsize);
 
 impl Sizes {
+    /// Large, until some were seen.
+    pub(super) fn large() -> Sizes {
+        Sizes(LARGE.into())
+    }
+
     /// As many of `max` as fit into one answer.
-    fn fit(&self, max: NonZeroUsize) -> usize {
+    pub(super) fn fit(&self, max: NonZeroUsize) -> usize {
         (SHOWN_BYTES_MAX / self.0.load(Relaxed).max(1)).clamp(1, max.get())
     }
 
-    fn read(&self, answer: &Result<Vec<Entry>, Error>) {
+    pub(super) fn read(&self, answer: &Result<Vec<Entry>, Error>) {
         match answer {
             Ok(entries) if entries.is_empty() => {}
             Ok(entries) => self.0.store(entries.iter().map(bytes_of).sum::<usize>() / entries.len(), Relaxed),

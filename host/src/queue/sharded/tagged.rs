@@ -148,7 +148,7 @@ impl Queue for Tagged {
         };
         let page = self.named(self.queue.dead_letters(filter, start, max).await)?;
         let letters = page.letters.into_iter().map(|(id, letter)| (self.ours(id), letter)).collect();
-        Ok(DeadPage { letters, next: page.next.map(|id| self.ours(id)) })
+        Ok(DeadPage::new(letters, page.next.map(|id| self.ours(id))))
     }
 
     async fn dead_letter(&self, id: EntryId) -> Result<Option<DeadLetter>, Error> {
