@@ -21,7 +21,7 @@ pub(super) fn nodes(document: &[u8]) -> Result<Vec<Node>, Error> {
             b'{' => scan.opens(Kind::Object, start)?,
             b'[' => scan.opens(Kind::Array, start)?,
             b'}' | b']' => scan.closes(at),
-            b'"' if scan.awaits_name() => scan.name = narrow(start..at),
+            b'"' if scan.expects_name() => scan.name = narrow(start..at),
             b'"' => scan.finds(Kind::Text, start..at)?,
             b'n' => scan.finds(Kind::Null, start..at)?,
             b't' | b'f' => scan.finds(Kind::Boolean, start..at)?,
@@ -42,7 +42,7 @@ struct Scan {
 }
 
 impl Scan {
-    fn awaits_name(&self) -> bool {
+    fn expects_name(&self) -> bool {
         let in_object = self.open.is_some_and(|open| self.nodes[open as usize].kind == Kind::Object);
         in_object && self.name.is_empty()
     }
