@@ -239,7 +239,7 @@ async fn the_embedded_queue_delivers_the_same() {
     host.queue.publish(&events).await.unwrap();
     receiver.wait_for(1 + 3 + 4).await;
     let depth = eventually("a dead letter", || async {
-        let depth = host.queue.depth().await.unwrap();
+        let depth = host.queue.depth().await.ok()?;
         (depth.dead == 1).then_some(depth)
     })
     .await;

@@ -294,7 +294,7 @@ async fn shards_share_the_work_of_a_cluster() {
     host.queue.publish(&(0..20).map(|number| event(number, "/gone")).collect::<Vec<_>>()).await.unwrap();
     receiver.wait_for(200 + 20 + 20).await;
     let depth = eventually("all is settled", || async {
-        let depth = host.queue.depth().await.unwrap();
+        let depth = host.queue.depth().await.ok()?;
         (depth.pending + depth.waiting + depth.scheduled + depth.in_line == 0).then_some(depth)
     })
     .await;
@@ -362,7 +362,7 @@ async fn three_shards_lie_on_three_masters() {
     assert_eq!(lengths.iter().sum::<usize>(), 300);
     assert_eq!(receiver.ids().into_iter().collect::<HashSet<_>>().len(), 300);
     eventually("all is settled", || async {
-        let depth = host.queue.depth().await.unwrap();
+        let depth = host.queue.depth().await.ok()?;
         (depth.pending + depth.waiting + depth.scheduled == 0).then_some(())
     })
     .await;
