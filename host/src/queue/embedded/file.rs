@@ -158,11 +158,13 @@ fn checked(path: &Path) -> Result<Database, DatabaseError> {
     Database::builder().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).open(path)
 }
 
-/// Only here does a queue begin. A file that is empty, or gone while the daemon runs, was a queue that is lost.
+/// Only here does a queue begin. A file that is empty, or gone while the daemon runs, was a queue that is lost; so is one that
+/// a link leads to in vain.
 fn make_if_absent(directory: &Path, path: &Path) -> Result<(), redb::Error> {
     std::fs::create_dir_all(directory)?;
-    if path.try_exists()? {
-        return Ok(());
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        there => return Ok(there.map(drop)?),
     }
     match Database::create(path) {
         Ok(_) | Err(DatabaseError::DatabaseAlreadyOpen) => Ok(()),

@@ -350,3 +350,20 @@ async fn what_an_earlier_version_left_of_a_try_is_taken_away() {
     drop(world.open());
     assert!(!world.tables().contains(&"tried".to_owned()));
 }
+
+#[test]
+fn a_file_that_is_gone_is_not_made_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("queue.redb");
+    let file = File::open(directory.path()).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    file.failed(file.opened(), redb::Error::Io(std::io::Error::other("the disk is gone")));
+    file.reopen();
+    assert!(matches!(file.why_closed(), Some(Error::Unavailable { .. })));
+    assert!(!path.exists());
+
+    // Nor is what a link leads to, and the link stays.
+    std::os::unix::fs::symlink(directory.path().join("elsewhere"), &path).unwrap();
+    assert!(matches!(File::open(directory.path()), Err(Error::Unavailable { .. })));
+    assert!(path.is_symlink() && !path.exists());
+}
