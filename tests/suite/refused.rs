@@ -89,7 +89,8 @@ async fn more_that_cannot_be_recorded_than_there_are_slots_hold_up_nobody() {
     eventually("it is ready", || async { (ready(&weft).await.0 == 200).then_some(()) }).await;
 }
 
-/// Beyond the limit they keep their slots: memory is bounded.
+/// Beyond the limit they keep their slots: memory is bounded. Each is another subscription's: what comes after a failure of
+/// the same may be parked, and goes by the scheduler's slots.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_that_cannot_be_recorded_than_the_limit_stop_the_intake() {
     let (redis, receiver) = (RedisServer::start().await, Receiver::start().await);
@@ -98,7 +99,8 @@ async fn more_that_cannot_be_recorded_than_the_limit_stop_the_intake() {
     receiver.answers("/gone", |_| Answer::status(410));
     let _: String = redis.run(&["SET", "o2ims:dlq", "somebody's"]).await;
     for number in 0..20 {
-        redis.publish(&Event::to(&receiver.url("/gone")).id(format!("n-{number}")).json()).await;
+        let id = format!("n-{number}");
+        redis.publish(&Event::to(&receiver.url("/gone")).id(&id).subscription(&id).json()).await;
     }
     receiver.wait_for(3 + 4).await;
     // The bench is tried again meanwhile.
