@@ -21,12 +21,13 @@ run: plugins
 	cargo run -q -p weft -- demo
 
 # The tests mostly wait, for retries that are due and hosts that are gone: more of them at once than there are cores.
-# The build has all targets, so that it is of the same dependencies as the tests and nothing is compiled twice.
+# The build has all targets, so that it is of the same dependencies as the tests and nothing is compiled twice. One
+# failure does not hide those behind it.
 test: setup-test lint plugins
 	cd plugins && cargo test -q
 	cargo build --workspace --all-targets
 	$(MAKE) hellos
-	RUST_TEST_THREADS=8 cargo test --workspace
+	RUST_TEST_THREADS=8 cargo test --workspace --no-fail-fast
 
 chaos: setup-test
 	cargo build --workspace --all-targets
