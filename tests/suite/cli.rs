@@ -208,6 +208,12 @@ async fn look_after_dead_letters(queue_url: &str) {
     assert_eq!(again.code, Some(1), "it is gone: {}", again.err);
 
     assert_eq!(dlq(&["purge", "--all"]).await.code, Some(1), "not without --yes");
+    for filter in ["--subscription", "--reason"] {
+        let ran = dlq(&["purge", filter, "gone"]).await;
+        assert!(ran.code == Some(64) && ran.err.contains("<IDS|--all>"), "which ones is not said: {}", ran.err);
+        let ran = dlq(&["purge", &id_of("b"), filter, "gone"]).await;
+        assert!(ran.code == Some(64) && ran.err.contains("cannot be used with"), "ids have no filter: {}", ran.err);
+    }
     let ran = dlq(&["purge", &id_of("b")]).await;
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     let ran = dlq(&["replay", "--all"]).await;
@@ -215,6 +221,8 @@ async fn look_after_dead_letters(queue_url: &str) {
     until("the last one", || receiver.ids().iter().filter(|id| *id == "c").count() == 2).await;
     let ran = dlq(&["list"]).await;
     assert_eq!((ran.code, ran.out.as_str()), (Some(0), ""));
+    let ran = dlq(&["purge", "--all"]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), "0 deleted\n"), "nothing to confirm");
     assert_eq!(receiver.ids().iter().filter(|id| *id == "b").count(), 1, "purged, not replayed");
     host.stop().await;
 }

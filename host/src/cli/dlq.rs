@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use clap::ArgGroup;
 use http::Method;
 
 use super::client::AdminArgs;
@@ -94,9 +95,10 @@ fn rate(text: &str) -> Result<String, &'static str> {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new("letters").required(true).args(["ids", "all"])))]
 pub(super) struct Which {
     /// Their ids, as `weft dlq list` shows them.
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    #[arg(conflicts_with_all = ["FilterArgs"])]
     ids: Vec<String>,
     /// All that match the filter.
     #[arg(long)]

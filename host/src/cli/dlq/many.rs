@@ -43,6 +43,10 @@ pub(super) async fn would_purge(admin: &AdminArgs, filter: &FilterArgs) -> anyho
 
 pub(super) async fn purge(admin: &AdminArgs, filter: &FilterArgs, yes: bool) -> anyhow::Result<()> {
     let count = count(admin, filter).await?;
+    if count.total == 0 {
+        eprintln!("0 deleted");
+        return Ok(());
+    }
     if !yes && !is_confirmed(count.total)? {
         bail!("nothing is deleted");
     }
