@@ -154,6 +154,20 @@ impl RedisServer {
             self.run(&["XPENDING", stream, "webhook-workers"]).await;
         summary.0
     }
+
+    /// How many entries are not settled: pending, scheduled, parked, in a line or moved ahead. All of one moment: what goes
+    /// from one place to the next while they are counted would be in none.
+    pub async fn unsettled(&self) -> u64 {
+        let mut pipeline = redis::pipe();
+        pipeline.atomic().cmd("XPENDING").arg("o2ims:events").arg("webhook-workers");
+        for key in ["o2ims:retry", "o2ims:retry:parked", "o2ims:retry:lines", "o2ims:retry:ahead"] {
+            pipeline.cmd("ZCARD").arg(key);
+        }
+        type Pending = (u64, redis::Value, redis::Value, redis::Value);
+        let (pending, scheduled, parked, lines, ahead): (Pending, u64, u64, u64, u64) =
+            pipeline.query_async(&mut self.connection().await).await.expect("Redis answers");
+        pending.0 + scheduled + parked + lines + ahead
+    }
 }
 
 impl Drop for RedisServer {

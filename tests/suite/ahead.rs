@@ -206,9 +206,9 @@ async fn a_host_that_is_told_to_stop_gives_back_what_was_moved_ahead() {
     assert_eq!(told.ended().await, Some(0), "{}", told.log());
     receiver.wait_for(1 + FLOOD + FEW).await;
     eventually("all is settled", async || {
-        let left: u64 = redis.run(&["ZCARD", "o2ims:retry"]).await;
-        let ahead: u64 = redis.run(&["EXISTS", "o2ims:retry:ahead", "o2ims:retry:held"]).await;
-        (redis.pending("o2ims:events").await + left + ahead == 0).then_some(())
+        let left = redis.unsettled().await;
+        let held: u64 = redis.run(&["EXISTS", "o2ims:retry:held"]).await;
+        (left + held == 0).then_some(())
     })
     .await;
     assert_each_once(&receiver, 1 + FLOOD + FEW);

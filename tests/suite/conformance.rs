@@ -250,7 +250,7 @@ async fn receive(queue: &dyn Queue, number: usize) -> Vec<Entry> {
     for worker in (0..workers).cycle() {
         let Some(left) = NonZeroUsize::new(number - all.len()) else { break };
         all.extend(queue.receive(worker, left, wait).await.unwrap());
-        assert!(started.elapsed() < 2 * SOON, "{} of {number} came", all.len());
+        assert!(started.elapsed() < 6 * SOON, "{} of {number} came", all.len());
     }
     all
 }

@@ -30,11 +30,7 @@ fn file(redis: &RedisServer, claim_idle: &str, delivery: &str) -> String {
 }
 
 async fn all_settled(redis: &RedisServer) {
-    eventually("all is acknowledged", || async {
-        let scheduled: u64 = redis.run(&["ZCARD", "o2ims:retry"]).await;
-        (redis.pending("o2ims:events").await == 0 && scheduled == 0).then_some(())
-    })
-    .await;
+    eventually("all is settled", || async { (redis.unsettled().await == 0).then_some(()) }).await;
 }
 
 async fn consumers(redis: &RedisServer) -> BTreeSet<String> {

@@ -25,7 +25,7 @@ fn file(queue_url: &str) -> String {
 }
 
 async fn all_settled(redis: &RedisServer) {
-    eventually("all is acknowledged", || async { (redis.pending("o2ims:events").await == 0).then_some(()) }).await;
+    eventually("all is settled", || async { (redis.unsettled().await == 0).then_some(()) }).await;
 }
 
 /// Kills a host in the middle of its work three times; all that was published arrives. The last host still runs.

@@ -409,25 +409,9 @@ impl Queue for Redis {
     async fn depth(&self) -> Result<Depth, Error> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("XLEN").arg(&self.keys.events);
-        pipeline.cmd("ZCARD").arg(&self.keys.retry);
-        pipeline.cmd("XLEN").arg(&self.keys.dead_letters);
-        pipeline.cmd("ZCARD").arg(&self.parked);
-        pipeline.cmd("ZCARD").arg(&self.lines[0]);
-        pipeline.cmd("HLEN").arg(&self.lines[1]);
-        pipeline.cmd("ZCARD").arg(&self.ahead);
         pipeline.cmd("HGET").arg(&self.liveness[3]).arg("over");
-        let (events, scheduled, dead, parked, lines, first, ahead, over): (
-            u64,
-            u64,
-            u64,
-            u64,
-            u64,
-            u64,
-            u64,
-            Option<u64>,
-        ) = self.ask_all(&pipeline).await?;
-        let in_line = lines.saturating_sub(first);
-        let mut depth = Depth { events, scheduled, dead, parked, in_line, ..Depth::default() };
+        let (events, over): (u64, Option<u64>) = self.ask_all(&pipeline).await?;
+        let mut depth = Depth { events, ..Depth::default() };
         let mut is_known = true;
         for (stream, all, over) in [(&self.keys.events, events, over), (&self.keys.deliveries, 0, None)] {
             // A stream that does not exist yet is an error here, and holds nothing.
@@ -453,6 +437,17 @@ impl Queue for Redis {
                 Err(error) => return Err(self.failed(error).await),
             }
         }
+        // After what is pending: what is settled meanwhile is counted twice, and not missed.
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("ZCARD").arg(&self.keys.retry);
+        pipeline.cmd("XLEN").arg(&self.keys.dead_letters);
+        pipeline.cmd("ZCARD").arg(&self.parked);
+        pipeline.cmd("ZCARD").arg(&self.lines[0]);
+        pipeline.cmd("HLEN").arg(&self.lines[1]);
+        pipeline.cmd("ZCARD").arg(&self.ahead);
+        let (lines, first, ahead): (u64, u64, u64);
+        (depth.scheduled, depth.dead, depth.parked, lines, first, ahead) = self.ask_all(&pipeline).await?;
+        depth.in_line = lines.saturating_sub(first);
         // Of what was only counted so far nobody knows how many those are.
         if is_known {
             depth.waiting = depth.waiting.saturating_sub(ahead);
