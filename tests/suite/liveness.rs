@@ -174,6 +174,7 @@ async fn a_second_signal_ends_at_once() {
     until("it drains", || told.log().contains("stopping")).await;
     told.signal("TERM").await;
     assert_eq!(told.ended().await, Some(1));
+    until("it says so", || told.log().contains("stopped at once by a second signal")).await;
     let _other = WeftProcess::serve(&config).await;
     receiver.wait_for(2).await;
     all_settled(&redis).await;

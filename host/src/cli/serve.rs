@@ -49,6 +49,7 @@ pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
         // If nobody waits for it the process is about to end anyway.
         let _ = stop.send(());
         either().await;
+        tracing::warn!("stopped at once by a second signal: what was in hand comes again");
         std::process::exit(1);
     });
     Ok(async {
