@@ -49,7 +49,8 @@ pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
         // If nobody waits for it the process is about to end anyway.
         let _ = stop.send(());
         either().await;
-        tracing::warn!("stopped at once by a second signal: what was in hand comes again");
+        // Who writes the log may not get to it any more.
+        eprintln!("weft: ended at once by a second signal; what was in hand comes again");
         std::process::exit(1);
     });
     Ok(async {
