@@ -130,7 +130,8 @@ impl Receiver {
         format!("{}://{}{path}", self.scheme, self.address)
     }
 
-    /// Decides what a path answers; the script is told how often it was asked before.
+    /// Decides what a path answers; the script is told how often it was asked before. It must not wait: nobody else is
+    /// answered meanwhile.
     pub fn answers(&self, path: &str, script: impl FnMut(usize) -> Answer + Send + 'static) {
         self.lock().scripts.insert(path.to_owned(), (0, Box::new(script)));
     }
