@@ -29,6 +29,13 @@ async fn plugin(directory: &Path, arguments: &[&str]) -> Ran {
     finish(command, "").await
 }
 
+/// The same with time for a call: behind all else it may take longer than a daemon allows.
+async fn patient(directory: &Path, arguments: &[&str]) -> Ran {
+    let config = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&config, "[plugins]\ncpu_max = \"10s\"\ntime_max = \"30s\"\n").unwrap();
+    plugin(directory, &[arguments, &["--config", config.path().to_str().unwrap()]].concat()).await
+}
+
 #[track_caller]
 fn worked(ran: &Ran) {
     assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
@@ -37,7 +44,7 @@ fn worked(ran: &Ran) {
 async fn passes(language: &str) {
     let file = root().join(format!("target/languages/hello-{language}.wasm")).display().to_string();
     assert!(Path::new(&file).exists(), "{file} is missing: `make languages` compiles it");
-    let ran = plugin(&root(), &["test", &file, "--fixtures", "examples/fixtures", "--json"]).await;
+    let ran = patient(&root(), &["test", &file, "--fixtures", "examples/fixtures", "--json"]).await;
     worked(&ran);
     assert_eq!(ran.out.lines().count(), fixtures(), "{}", ran.out);
 }
@@ -57,7 +64,7 @@ async fn new_and_build(language: &str) -> tempfile::TempDir {
 
 async fn new_build_and_test(language: &str) {
     let directory = new_and_build(language).await;
-    worked(&plugin(directory.path(), &["test", "mine"]).await);
+    worked(&patient(directory.path(), &["test", "mine"]).await);
 }
 
 #[tokio::test]

@@ -66,7 +66,11 @@ async fn more_that_cannot_be_recorded_than_there_are_slots_hold_up_nobody() {
     let (redis, receiver) = (RedisServer::start().await, Receiver::start().await);
     let weft = WeftProcess::serve(&file(&redis, "worker_count = 1\nin_flight = 4\nretry_backoff = \"10ms\"")).await;
     receiver.answers("/gone", |_| Answer::status(410));
-    receiver.answers("/gone-later", |times| Answer::status(if times < 6 { 500 } else { 410 }));
+    // A path for each, so that it is each one's first attempt that fails, whoever comes first.
+    let gone_later: Vec<String> = (0..6).map(|number| format!("/gone-later-{number}")).collect();
+    for path in &gone_later {
+        receiver.answers(path, |times| Answer::status(if times == 0 { 500 } else { 410 }));
+    }
     receiver.answers("/later", |times| Answer::status(if times == 0 { 500 } else { 204 }));
     let _: String = redis.run(&["SET", "o2ims:dlq", "somebody's"]).await;
     let publish = async |path: &str, id: &str| {
@@ -75,8 +79,8 @@ async fn more_that_cannot_be_recorded_than_there_are_slots_hold_up_nobody() {
     for number in 0..20 {
         publish("/gone", &format!("n-{number}")).await;
     }
-    for number in 0..6 {
-        publish("/gone-later", &format!("l-{number}")).await;
+    for path in &gone_later {
+        publish(path, path).await;
     }
     receiver.wait_for(20 + 2 * 6).await;
     publish("/later", "later").await;
