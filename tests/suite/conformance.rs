@@ -173,6 +173,7 @@ on_each! {
     many_are_replayed_in_their_order
     a_purged_dead_letter_is_gone
     depth_counts_what_waits_where
+    what_is_settled_while_it_is_counted_is_not_missed
     what_is_parked_comes_back_oldest_first_when_asked_for
     what_is_parked_from_the_schedule_keeps_its_age
     what_is_brought_back_comes_in_the_order_of_its_publication
@@ -519,6 +520,28 @@ async fn a_batch_settles_each_entry_in_its_own_way(store: Store) {
     queue.settle(&batch).await.unwrap();
     let depth = queue.depth().await.unwrap();
     assert_eq!((depth.pending, depth.scheduled, depth.dead), (0, 100, 100));
+}
+
+async fn what_is_settled_while_it_is_counted_is_not_missed(store: Store) {
+    let queue = store.open();
+    let entries = in_hand(&*queue, 300).await;
+    let settling = tokio::spawn({
+        let queue = Arc::clone(&queue);
+        async move {
+            for entry in entries {
+                queue.settle(&[scheduled(entry.handle, Duration::from_secs(3600), "x")]).await.unwrap();
+            }
+        }
+    });
+    while !settling.is_finished() {
+        let depth = queue.depth().await.unwrap();
+        assert!(depth.waiting + depth.pending + depth.scheduled >= 300, "{depth:?}");
+        // The queue in memory never waits for anything.
+        tokio::task::yield_now().await;
+    }
+    settling.await.unwrap();
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.pending, depth.scheduled), (0, 300));
 }
 
 async fn depth_counts_what_waits_where(store: Store) {
