@@ -98,7 +98,7 @@ fn rate(text: &str) -> Result<String, &'static str> {
 #[command(group(ArgGroup::new("letters").required(true).args(["ids", "all"])))]
 pub(super) struct Which {
     /// Their ids, as `weft dlq list` shows them.
-    #[arg(conflicts_with_all = ["FilterArgs"])]
+    #[arg(conflicts_with = "FilterArgs")]
     ids: Vec<String>,
     /// All that match the filter.
     #[arg(long)]
