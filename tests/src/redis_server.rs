@@ -9,6 +9,8 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, FromRedisValue};
 use tempfile::TempDir;
 
+use crate::wait::eventually;
+
 /// What a server keeps over a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
@@ -167,6 +169,11 @@ impl RedisServer {
         let (pending, scheduled, parked, lines, ahead): (Pending, u64, u64, u64, u64) =
             pipeline.query_async(&mut self.connection().await).await.expect("Redis answers");
         pending.0 + scheduled + parked + lines + ahead
+    }
+
+    /// Waits until there are none.
+    pub async fn all_settled(&self) {
+        eventually("all is settled", || async { (self.unsettled().await == 0).then_some(()) }).await;
     }
 }
 

@@ -92,7 +92,7 @@ async fn three_hosts_do_what_a_killed_one_left_once_and_cost_little_when_idle() 
     let serve = || WeftProcess::serve(&config);
     let (one, two, three) = tokio::join!(serve(), serve(), serve());
     let hosts = [one, two, three];
-    eventually("all is settled", || async { (redis.unsettled().await == 0).then_some(()) }).await;
+    redis.all_settled().await;
     let once = |times: BTreeMap<String, usize>| times.into_iter().filter(|(_, times)| *times == 1).count();
     assert_eq!((once(times(&receiver, "/retry", failed)), once(times(&receiver, "/held", HELD))), (RETRIES, HELD));
     assert_eq!(receiver.arrived_at("/retry").len(), failed + RETRIES, "each due one once");

@@ -29,10 +29,6 @@ fn file(redis: &RedisServer, claim_idle: &str, delivery: &str) -> String {
     )
 }
 
-async fn all_settled(redis: &RedisServer) {
-    eventually("all is settled", || async { (redis.unsettled().await == 0).then_some(()) }).await;
-}
-
 async fn consumers(redis: &RedisServer) -> BTreeSet<String> {
     let consumers: Vec<HashMap<String, redis::Value>> =
         redis.run(&["XINFO", "CONSUMERS", "o2ims:events", "webhook-workers"]).await;
@@ -63,7 +59,7 @@ async fn what_a_killed_host_had_in_hand_others_have_within_seconds() {
     killed.kill().await;
     assert!(consumers(&redis).await.iter().any(of(pid)), "it has something pending");
     receiver.wait_for(5).await;
-    all_settled(&redis).await;
+    redis.all_settled().await;
     eventually("its consumers are gone", || async { (!consumers(&redis).await.iter().any(of(pid))).then_some(()) })
         .await;
     assert!(consumers(&redis).await.iter().any(of(survivor.pid())));
@@ -84,7 +80,7 @@ async fn a_slow_host_that_lives_is_not_robbed() {
         redis.publish(&Event::to(&receiver.url(path)).id(path).subscription(&path[1..]).json()).await;
     }
     receiver.wait_for(3).await;
-    all_settled(&redis).await;
+    redis.all_settled().await;
     assert_eq!(receiver.arrived().len(), 3, "{:?}", receiver.ids());
 }
 
@@ -108,14 +104,14 @@ async fn a_stopped_host_that_comes_back_changes_nothing() {
     stopped.signal("STOP").await;
     let _other = WeftProcess::serve(&config).await;
     receiver.wait_for(5).await;
-    all_settled(&redis).await;
+    redis.all_settled().await;
     stopped.signal("CONT").await;
     until("it learns that both failed", || stopped.log().matches("\"410\"").count() == 2).await;
     until("it learns that it lost them", || stopped.log().contains("taken for dead")).await;
     // It goes on as a host like any other, and what it settles now counts.
     redis.publish(&Event::to(&receiver.url("/later")).id("later").json()).await;
     receiver.wait_for(6).await;
-    all_settled(&redis).await;
+    redis.all_settled().await;
     assert!(redis.dead_letters().await.is_empty(), "{:?}", redis.dead_letters().await);
     assert_eq!(receiver.arrived().len(), 6);
 }
@@ -156,7 +152,7 @@ async fn a_host_that_is_told_to_stop_gives_back_at_once_what_it_has_not_begun() 
     receiver.wait_for(8).await;
     assert!(!told.log().contains("attempted"), "the others did not have to wait: {}", told.log());
     assert_eq!(told.ended().await, Some(0), "{}", told.log());
-    all_settled(&redis).await;
+    redis.all_settled().await;
     let ids: BTreeSet<String> = receiver.ids().into_iter().collect();
     assert_eq!((receiver.arrived().len(), ids.len()), (8, 8), "each once");
     assert!(!consumers(&redis).await.iter().any(of(pid)), "it goes without a trace");
@@ -177,7 +173,7 @@ async fn a_second_signal_ends_at_once() {
     assert!(told.log().contains("by a second signal"), "{}", told.log());
     let _other = WeftProcess::serve(&config).await;
     receiver.wait_for(2).await;
-    all_settled(&redis).await;
+    redis.all_settled().await;
 }
 
 /// Kills the daemon that runs now, once each, before it has an answer; none once the test is over, which has the `pid`.
@@ -233,7 +229,7 @@ async fn kills_its_host(answers: &'static [u16]) {
         host.store(weft.pid(), Ordering::SeqCst);
     }
     let letter = eventually("a dead letter", || async { redis.dead_letters().await.pop() }).await;
-    all_settled(&redis).await;
+    redis.all_settled().await;
     assert_eq!((letter["reason"].as_str(), letter["subscription_id"].as_str()), ("poison", "poison"));
     assert!(letter["event"].contains("\"poison\""), "{letter:?}");
     assert!(killed.iter().all(|host| letter["last_error"].contains(host)), "{killed:?} in {letter:?}");

@@ -163,7 +163,7 @@ async fn survives(cause: Cause) {
     cause.mend(&mut redis).await;
     redis.publish(&Event::to(&receiver.url("/")).id("later").json()).await;
     until("what came later arrives", || receiver.ids().iter().any(|id| id == "later")).await;
-    eventually("all is settled", || async { (redis.unsettled().await == 0).then_some(()) }).await;
+    redis.all_settled().await;
     for host in &hosts {
         eventually("it is ready", || async { (ready(host).await.0 == 200).then_some(()) }).await;
     }

@@ -24,10 +24,6 @@ fn file(queue_url: &str) -> String {
     )
 }
 
-async fn all_settled(redis: &RedisServer) {
-    eventually("all is settled", || async { (redis.unsettled().await == 0).then_some(()) }).await;
-}
-
 /// Kills a host in the middle of its work three times; all that was published arrives. The last host still runs.
 async fn kill_and_restart(
     queue_url: &str,
@@ -66,7 +62,7 @@ async fn kill_nine_in_the_middle_of_a_batch_loses_nothing() {
     };
     let weft = kill_and_restart(&redis.url(), publish, &receiver).await;
     // What a killed host had delivered and not recorded is pending until it is claimed and delivered once more.
-    all_settled(&redis).await;
+    redis.all_settled().await;
     terminate(weft).await;
     assert!(redis.dead_letters().await.is_empty());
     let mut times = HashMap::new();
@@ -102,7 +98,7 @@ async fn sigterm_under_load_loses_nothing_and_repeats_nothing() {
     assert_eq!(redis.pending("o2ims:events").await, 0, "what was in hand was settled");
     let mut next = WeftProcess::serve(&file(&redis.url())).await;
     receiver.wait_for(1000).await;
-    all_settled(&redis).await;
+    redis.all_settled().await;
     let ids = receiver.ids();
     assert_eq!((ids.len(), ids.iter().collect::<HashSet<_>>().len()), (1000, 1000), "each once");
     next.terminate().await;
@@ -115,7 +111,7 @@ async fn the_group_is_made_when_it_is_missing_also_while_running() {
     redis.publish(&Event::to(&receiver.url("/")).id("before").json()).await;
     let host = TestHost::start(&redis.url()).await;
     receiver.wait_for(1).await;
-    all_settled(&redis).await;
+    redis.all_settled().await;
     let _: u64 = redis.run(&["XGROUP", "DESTROY", "o2ims:events", "webhook-workers"]).await;
     redis.publish(&Event::to(&receiver.url("/")).id("after").json()).await;
     until("it arrives", || receiver.ids().iter().any(|id| id == "after")).await;
@@ -144,7 +140,7 @@ async fn redis_goes_away_and_comes_back() {
     eventually("ready again", || async { (ready().await.status() == 200).then_some(()) }).await;
     redis.publish(&Event::to(&receiver.url("/")).id("3").json()).await;
     receiver.wait_for(3).await;
-    all_settled(&redis).await;
+    redis.all_settled().await;
     assert_eq!(receiver.ids(), ["1", "2", "3"], "none twice");
     host.stop().await;
 }
@@ -184,7 +180,7 @@ async fn what_the_go_workers_left_pending_is_delivered_or_stale() {
     assert_eq!((letter["reason"].as_str(), letter["original_id"].as_str()), ("stale", id.as_str()));
     assert_eq!(letter["subscription_id"], "sub-old");
     assert_eq!(receiver.ids(), ["young"]);
-    all_settled(&redis).await;
+    redis.all_settled().await;
     host.stop().await;
 }
 
