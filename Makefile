@@ -38,8 +38,10 @@ bench: setup-test
 	$(MAKE) hellos WEFT=target/release-lto/weft
 	target/release-lto/bench
 
+# `ask` and the SDK by itself have std; built together all others would have it too.
 plugins: setup-build
-	cd plugins && $(WASM_RUSTC) cargo build -q --release --target wasm32-wasip2
+	cd plugins && $(WASM_RUSTC) cargo build -q --release --target wasm32-wasip2 --workspace --exclude weft-plugin --exclude ask
+	cd plugins && $(WASM_RUSTC) cargo build -q --release --target wasm32-wasip2 -p ask
 	mkdir -p target/plugins target/fixtures
 	cp plugins/target/wasm32-wasip2/release/ask.wasm target/fixtures
 	for plugin in $(PLUGINS); do \

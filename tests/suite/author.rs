@@ -368,11 +368,27 @@ async fn begins(language: &str) -> (TempDir, PathBuf) {
 #[tokio::test]
 async fn a_rust_plugin_begins_builds_and_passes_its_own_tests() {
     let (directory, project) = begins("rust").await;
-    // What it says when it does not compile is what the compiler says.
-    let source = project.join("src/lib.rs");
+    let build = async || with_toolchain(directory.path(), &["build", "my-plugin"]).await;
+    let run = async || with_toolchain(&project, &["run", "my-plugin.wasm", "--event", "event.json"]).await;
+    let (source, manifest) = (project.join("src/lib.rs"), project.join("Cargo.toml"));
     let text = std::fs::read_to_string(&source).unwrap();
+    // Where and why it panicked is said without `std`, and with it, which is had as the source tells.
+    let panics = text.replace("Ok(Verdict::deliver())", "panic!(\"no such {}\", \"thing\")");
+    let with_std = panics.replace("#![cfg_attr(target_arch = \"wasm32\", no_std)]", "");
+    for (source_text, needs_std) in [(&panics, false), (&with_std, true)] {
+        std::fs::write(&source, source_text).unwrap();
+        if needs_std {
+            let text = std::fs::read_to_string(&manifest).unwrap();
+            std::fs::write(&manifest, text.replace(", default-features = false", "")).unwrap();
+        }
+        says(&build().await, 0, &["my-plugin.wasm"]);
+        says(&run().await, 1, &["panicked at src/lib.rs:", "no such thing"]);
+        let imports = with_toolchain(&project, &["check", "my-plugin.wasm"]).await.out;
+        assert_eq!(imports.contains("wasi:"), needs_std, "{imports}");
+    }
+    // What it says when it does not compile is what the compiler says.
     std::fs::write(&source, text.replace("Verdict::deliver()", "Verdict::delivr()")).unwrap();
-    let ran = with_toolchain(directory.path(), &["build", "my-plugin"]).await;
+    let ran = build().await;
     says(&ran, 1, &["delivr", "the Rust plugin in my-plugin does not build"]);
 }
 

@@ -1,9 +1,12 @@
 //! Drops what was seen within a time. See README.md.
 
-use std::time::Duration;
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+use core::time::Duration;
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use weft_plugin::prelude::*;
 use weft_plugin::{About, Delivery, Failure, Json, Verdict, plugin, state};
 
 const ABOUT: About = About::new(env!("CARGO_PKG_VERSION"), "drops what was seen within a time")

@@ -1,10 +1,9 @@
 //! Conditions on single values.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 use serde_json::Value;
 use weft_plugin::Json;
+use weft_plugin::prelude::*;
 
 /// This plugin's settings: all that is given must match.
 #[derive(Debug, Default, Deserialize)]

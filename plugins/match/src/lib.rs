@@ -1,5 +1,8 @@
 //! Delivers only what matches conditions on type, attributes and JSON pointers. See README.md.
 
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+use weft_plugin::prelude::*;
 use weft_plugin::{About, Delivery, Failure, Verdict, plugin};
 
 use condition::{Settings, is_type, like};

@@ -1,6 +1,9 @@
 //! The event as an O-RAN O2-IMS InventoryChangeNotification. See README.md.
 
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
 use serde::Deserialize;
+use weft_plugin::prelude::*;
 use weft_plugin::{About, Delivery, Failure, Json, Verdict, plugin};
 
 const ABOUT: About = About::new(env!("CARGO_PKG_VERSION"), "the event as an O-RAN InventoryChangeNotification")

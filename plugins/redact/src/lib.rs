@@ -1,6 +1,9 @@
 //! Removes or masks what stands at JSON pointers in the body. See README.md.
 
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
 use serde::Deserialize;
+use weft_plugin::prelude::*;
 use weft_plugin::{About, Delivery, EditError, Failure, Json, Verdict, plugin};
 
 const ABOUT: About = About::new(env!("CARGO_PKG_VERSION"), "removes or masks what stands at JSON pointers")

@@ -1,5 +1,7 @@
 //! What a plugin says about itself.
 
+use alloc::string::String;
+
 use crate::bindings::weft::plugin::registry::Registration;
 
 /// What a plugin is: the host asks once, when it loads it.

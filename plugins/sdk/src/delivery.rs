@@ -1,5 +1,9 @@
 //! The delivery that a plugin is asked about.
 
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 #[cfg(target_arch = "wasm32")]
 use crate::bindings::weft::plugin::types::Delivery as Inner;
 #[cfg(not(target_arch = "wasm32"))]
@@ -93,14 +97,14 @@ impl<'a> Delivery<'a> {
     /// }
     /// ```
     #[cfg(feature = "serde")]
-    pub fn settings<T: serde::de::DeserializeOwned + 'static>(&self) -> Result<std::rc::Rc<T>, crate::Failure> {
+    pub fn settings<T: serde::de::DeserializeOwned + 'static>(&self) -> Result<Rc<T>, crate::Failure> {
         self.settings_with(|text| {
-            serde_json::from_str(text).map_err(|error| crate::Failure::permanent(format!("settings: {error}")))
+            serde_json::from_str(text).map_err(|error| crate::Failure::permanent(alloc::format!("settings: {error}")))
         })
     }
 
     /// The same, read by a function of yours.
-    pub fn settings_with<T: 'static, E>(&self, read: impl FnOnce(&str) -> Result<T, E>) -> Result<std::rc::Rc<T>, E> {
+    pub fn settings_with<T: 'static, E>(&self, read: impl FnOnce(&str) -> Result<T, E>) -> Result<Rc<T>, E> {
         crate::settings::cached(self.settings_revision(), || read(&self.settings_text()))
     }
 

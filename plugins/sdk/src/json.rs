@@ -1,6 +1,8 @@
 //! Single JSON values. The host parses documents; a plugin needs no JSON library for what is here.
 
-use std::fmt::Write;
+use alloc::borrow::ToOwned;
+use alloc::string::{String, ToString};
+use core::fmt::Write;
 
 use crate::bindings::weft::plugin::types;
 

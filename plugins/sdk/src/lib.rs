@@ -23,6 +23,9 @@
 //! **Without wasm**, in a plain `#[test]`, [`testing`] calls the same function.
 
 #![deny(unsafe_code)]
+#![cfg_attr(all(target_arch = "wasm32", not(feature = "std")), no_std)]
+
+extern crate alloc;
 
 pub use about::About;
 pub use delivery::Delivery;
@@ -35,6 +38,9 @@ mod delivery;
 pub mod http;
 mod json;
 pub mod log;
+pub mod prelude;
+#[cfg(all(target_arch = "wasm32", not(feature = "std")))]
+mod runtime;
 mod settings;
 pub mod state;
 #[cfg(not(target_arch = "wasm32"))]
@@ -87,6 +93,8 @@ pub mod about_bindings {
 #[doc(hidden)]
 pub use about::register;
 #[doc(hidden)]
+pub use alloc::string::String;
+#[doc(hidden)]
 pub use verdict::answer;
 
 /// Makes a function the plugin, once per crate: `plugin!(handle);`, or `plugin!(handle, ABOUT);` with an [`About`] of what it is.
@@ -128,7 +136,7 @@ macro_rules! plugin {
             impl $crate::about_bindings::exports::weft::plugin::about::Guest for WeftAbout {
                 fn register(
                     registration: &$crate::bindings::weft::plugin::registry::Registration,
-                ) -> Result<(), String> {
+                ) -> Result<(), $crate::String> {
                     $crate::register(&$about, registration)
                 }
             }

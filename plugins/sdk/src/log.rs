@@ -7,6 +7,10 @@
 //! log::write(Level::Warn, "no such pool", &[("pool", "pool-1")]);
 //! ```
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 #[cfg(target_arch = "wasm32")]
 use crate::bindings::weft::plugin::log as host;
 #[cfg(not(target_arch = "wasm32"))]

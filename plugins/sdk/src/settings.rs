@@ -1,8 +1,9 @@
 //! Settings, read once per revision and instance: a plugin that is reusable does not read them again with each delivery.
 
-use std::any::Any;
-use std::cell::RefCell;
-use std::rc::Rc;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::any::Any;
+use core::cell::RefCell;
 
 /// Read settings that an instance keeps. It serves one tenant, so there are few.
 const KEPT_MAX: usize = 16;
@@ -10,8 +11,32 @@ const KEPT_MAX: usize = 16;
 /// By their revision. No map: its hasher would ask the host for chance.
 type Kept = Vec<(u64, Rc<dyn Any>)>;
 
-thread_local! {
+#[cfg(any(feature = "std", not(target_arch = "wasm32")))]
+std::thread_local! {
     static KEPT: RefCell<Kept> = const { RefCell::new(Vec::new()) };
+}
+
+/// The same where there is one thread.
+#[cfg(all(target_arch = "wasm32", not(feature = "std")))]
+static KEPT: OneThread = OneThread(RefCell::new(Vec::new()));
+
+#[cfg(all(target_arch = "wasm32", not(feature = "std")))]
+struct OneThread(RefCell<Kept>);
+
+// SAFETY: plugins have one thread; the target has no others.
+#[cfg(all(target_arch = "wasm32", not(feature = "std"), not(target_feature = "atomics")))]
+#[allow(unsafe_code, reason = "a static of one thread")]
+unsafe impl Sync for OneThread {}
+
+#[cfg(all(target_arch = "wasm32", not(feature = "std")))]
+impl OneThread {
+    fn with<T>(&self, look: impl FnOnce(&RefCell<Kept>) -> T) -> T {
+        look(&self.0)
+    }
+
+    fn with_borrow_mut<T>(&self, change: impl FnOnce(&mut Kept) -> T) -> T {
+        change(&mut self.0.borrow_mut())
+    }
 }
 
 /// What was read of this revision, or else what `read` makes of it.

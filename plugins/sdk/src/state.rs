@@ -17,7 +17,9 @@
 //! A delivery may be asked about twice (`run`, or a host that died in the middle): what is kept for one should be kept under its
 //! id, or hold its id, so that it does not meet its own trace.
 
-use std::time::Duration;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 #[cfg(target_arch = "wasm32")]
 use crate::bindings::weft::plugin::state as host;

@@ -1,8 +1,9 @@
 //! What a plugin says, and why what it asked for cannot be had.
 
-use std::any::Any;
-use std::error::Error;
-use std::fmt;
+use alloc::string::{String, ToString};
+use core::any::Any;
+use core::error::Error;
+use core::fmt;
 
 use crate::bindings::weft::plugin::{state, types};
 

@@ -1,7 +1,10 @@
 //! Makes the body from a template over the event, for example for chat webhooks. See README.md.
 
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
 use serde::Deserialize;
 use serde_json::Value;
+use weft_plugin::prelude::*;
 use weft_plugin::{About, Delivery, Failure, Json, Verdict, plugin};
 
 const ABOUT: About = About::new(env!("CARGO_PKG_VERSION"), "makes the body from a template over the event")

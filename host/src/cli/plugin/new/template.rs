@@ -46,6 +46,8 @@ const SDK: &[(&str, &str)] = embedded!(
     "src/json.rs",
     "src/lib.rs",
     "src/log.rs",
+    "src/prelude.rs",
+    "src/runtime.rs",
     "src/settings.rs",
     "src/state.rs",
     "src/testing.rs",
