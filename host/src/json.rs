@@ -1,9 +1,11 @@
 //! Positions in a JSON document: where a value stands, so that it can be read, cut out or replaced while
 //! every other byte stays as it was. Numbers are never parsed, so none is ever rounded.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use jiter::{Jiter, JiterErrorType, JsonErrorType};
+use memchr::memchr;
 
 pub use pointer::Pointer;
 
@@ -274,14 +276,14 @@ fn array_position(token: &str) -> Option<usize> {
 
 fn same_name(quoted: &[u8], token: &str) -> bool {
     let inner = &quoted[1..quoted.len() - 1];
-    // What is escaped is never shorter than what it stands for.
-    if inner.len() < token.len() {
-        return false;
+    match inner.len().cmp(&token.len()) {
+        // What is escaped is longer than what it stands for.
+        Ordering::Less => false,
+        Ordering::Equal => inner == token.as_bytes() && memchr(b'\\', inner).is_none(),
+        Ordering::Greater => {
+            memchr(b'\\', inner).is_some() && serde_json::from_slice::<String>(quoted).is_ok_and(|name| name == token)
+        }
     }
-    if !inner.contains(&b'\\') {
-        return inner == token.as_bytes();
-    }
-    serde_json::from_slice::<String>(quoted).is_ok_and(|name| name == token)
 }
 
 /// The document with each range replaced by what stands beside it.

@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use memchr::memchr2;
+
 use super::{DEPTH_MAX, Error, Kind, Node};
 
 /// Every value, in the order in which they begin. Of what is no JSON it makes nothing sensible.
@@ -82,12 +84,12 @@ impl Scan {
 /// Behind the quote that closes the string.
 fn string_end(document: &[u8], start: usize) -> usize {
     let mut at = start + 1;
-    while let Some(&byte) = document.get(at) {
-        match byte {
-            b'"' => return at + 1,
-            b'\\' => at += 2,
-            _ => at += 1,
+    while let Some(next) = document.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
+        at += next;
+        if document[at] == b'"' {
+            return at + 1;
         }
+        at += 2;
     }
     document.len()
 }

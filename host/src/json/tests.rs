@@ -47,6 +47,8 @@ fn names_are_compared_decoded_and_the_last_of_a_repeated_name_counts() {
     finds(r#"{"\u0061":1}"#, "/a", Some("1"));
     finds(r#"{"a":1,"b":0,"a":2}"#, "/a", Some("2"));
     finds(r#"{"a\"b":1}"#, "/a\"b", Some("1"));
+    finds(r#"{"a\nb":1}"#, "/a\nb", Some("1"));
+    finds(r#"{"a\nb":1}"#, r"/a\nb", None);
 }
 
 #[test]
