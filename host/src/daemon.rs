@@ -124,7 +124,8 @@ impl Daemon {
         let health = Arc::new(Health::starting());
         let gate = limits.gate();
         let parts = Parts { queue, directory, plugins, sender, health, telemetry, gate, limits };
-        let (used, dangers) = (config.plugins_used(), Dangers::of(&config.queue, state.clone())?);
+        let used = config.plugins_used();
+        let dangers = Dangers::of(&config, state.clone(), Arc::clone(&parts.plugins))?;
         let config::Admin { tokens, connections_max, head_timeout, .. } = config.admin;
         let bounds = admin::Bounds { connections_max, head_timeout };
         Ok(Daemon { parts, chained, used, state, dangers, tokens, bounds, listener })
@@ -304,7 +305,7 @@ pub(crate) fn plugin_config(config: &Config) -> plugin::Config {
             http: named.http.clone(),
             env: named.env.clone(),
             reuse: named.reuse,
-            sha256: named.sha256.clone(),
+            sha256: named.sha256.as_ref().map(|sha256| sha256.0.clone()),
         };
         (name.clone(), overrides)
     });

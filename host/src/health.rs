@@ -72,7 +72,7 @@ pub struct Health {
 impl Health {
     /// Not ready before [`Health::started`].
     pub(crate) fn starting() -> Health {
-        let cause = ((Part::Lifecycle, 0), "starting: the queue's store has not answered yet".to_owned());
+        let cause = ((Part::Lifecycle, 0), "starting".to_owned());
         Health { causes: Mutex::new(BTreeMap::from([cause])), warnings: Mutex::default() }
     }
 

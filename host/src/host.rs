@@ -14,7 +14,7 @@ use crate::directory::Directory;
 use crate::endpoints::Endpoints;
 use crate::event::BodyForm;
 use crate::gate::Gate;
-use crate::health::Health;
+use crate::health::{Health, Part};
 use crate::plugin::Plugins;
 use crate::queue::{Queue, Shard};
 use crate::scheduler;
@@ -195,6 +195,8 @@ async fn observe(worker: Arc<Worker>, limits: Limits, stop: CancellationToken) {
     let (mut started, mut graveyard) = (false, Graveyard { warn_beyond: limits.dead_letters_warn, is_crowded: false });
     let mut watch = Watch::over(Shard::all(&worker.queue), limits.stall_after);
     worker.telemetry.dead_letters_warn(limits.dead_letters_warn);
+    let unanswered = "starting: the queue's store has not answered yet";
+    worker.health().awaits(Part::Lifecycle, Some(unanswered.to_owned()));
     loop {
         let plugins = &worker.plugins;
         worker.telemetry.plugins(&plugins.list(), plugins.loads(), &plugins.shadows());

@@ -213,12 +213,12 @@ impl Plugins {
         tokio::task::spawn_blocking(load).await.expect("loading does not panic")
     }
 
-    /// The same as [`Plugins::load`] without waiting: what is in the directory, and what comes into it, is compiled in the background, `first`
-    /// before all else.
-    pub async fn watch(config: Config, first: BTreeSet<String>) -> Result<Plugins, Error> {
+    /// The same as [`Plugins::load`] without waiting: what is in the directory, and what comes into it, is compiled in the background, what the
+    /// chains name before all else.
+    pub async fn watch(config: Config, chained: BTreeSet<String>) -> Result<Plugins, Error> {
         let start = || {
             let (plugins, watcher) = Plugins::prepare_dir(config)?;
-            let watching = watcher.start(first).map_err(Error::Watch)?;
+            let watching = watcher.start(chained).map_err(Error::Watch)?;
             Ok(Plugins { _watching: Some(watching), ..plugins })
         };
         tokio::task::spawn_blocking(start).await.expect("starting does not panic")
@@ -253,6 +253,17 @@ impl Plugins {
     #[must_use]
     pub fn waiting<'a>(&self, names: &'a BTreeSet<String>) -> Vec<&'a str> {
         names.iter().map(String::as_str).filter(|name| self.shelf.is_waiting(name)).collect()
+    }
+
+    /// Those of `names` that cannot be called, and why.
+    #[must_use]
+    pub fn in_want(&self, names: &BTreeSet<String>) -> Vec<String> {
+        let of_chains = self.shelf.list().into_iter().filter(|status| names.contains(&status.name));
+        let refused = of_chains.filter_map(|Status { name, state, .. }| match state {
+            State::Refused(why) => Some(format!("plugin {name}, which a chain names: {why}")),
+            State::Waiting | State::Ready => None,
+        });
+        refused.collect()
     }
 
     /// Tells from now on when there is something new in [`Plugins::list`].
@@ -307,12 +318,13 @@ impl Plugins {
                 continue;
             }
             let began = Instant::now();
-            let Called { answer, draft: left, reached, asked } = self.step(step, version.as_ref(), &call, draft).await;
+            let Called { answer, draft: left, reached, asked, memory } =
+                self.step(step, version.as_ref(), &call, draft).await;
             draft = left;
             let (plugin, ending, duration) = (step.name.clone(), Ending::of(&answer), began.elapsed());
             reports.push(PluginReport { plugin, ending, duration, reached, asked });
             if let Some(version) = &version {
-                version.stats.ended(ending, duration);
+                version.stats.ended(ending, duration, memory);
             }
             let decision = match answer {
                 Ok(verdict) => decide(step, verdict, self.reason_bytes_max),

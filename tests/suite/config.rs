@@ -106,6 +106,8 @@ fn what_cannot_be_is_refused() {
         ("[plugins.named.a]\nhttp = { allow = [\"https://api.example.com/v1\"] }", "no path"),
         ("[plugins.named.a]\nhttp = { allowed = [] }", "did you mean allow?"),
         ("[plugins.named.a]\nhttp = true", "a table is expected"),
+        ("[plugins.named.a]\nsha256 = \"abc\"", "it has 3 digits; 64 hex digits are expected"),
+        ("[plugins.named.a]\nsha256 = \"zz\"", "'z' is no hex digit"),
         ("[defaults]\ndisable_on_gone = \"yes\"", "true or false"),
         ("[defaults]\nplugins = [{ settings = {} }]", "name"),
         ("[defaults]\nplugins = [{ name = \"a\", on_error = \"explode\" }]", "retry, deliver, drop"),

@@ -23,7 +23,10 @@ async fn a_shadow_has_no_effect_and_is_listed_with_what_it_would_have_done() {
     let shadow = eventually("header is done", async || {
         host.plugin("header").await.map(|plugin| plugin["shadow"].clone()).filter(|shadow| shadow["changed"] == 3)
     });
-    assert_eq!(shadow.await["places"]["+ header x-weft"], 3);
+    let shadow = shadow.await;
+    assert_eq!(shadow["places"]["+ header x-weft"], 3);
+    assert_eq!(shadow["usage"]["memory_bytes_max"], 65536);
+    assert_eq!(host.plugin("header").await.unwrap()["usage"]["memory_bytes_max"], 0, "its memory is not a live call's");
     let list = run(&["plugin", "list", "--admin", &host.url("")], "").await;
     for words in ["in shadow  3 calls: 3 drop; p50 ", "3 would have changed, 0 not", "3 + header x-weft"] {
         assert!(list.out.contains(words), "{}", list.out);
@@ -84,6 +87,12 @@ async fn a_dry_run_shows_what_a_new_version_would_do_with_dead_letters() {
     let id = shown[0]["id"].as_str().unwrap();
     let ran = dry_run("trap", &[id]).await;
     assert!(ran.out.contains("failed") && ran.out.contains("unreachable"), "{}", ran.out);
+    let ran = dry_run("counter", &["--all", "--subscription", "sub", "--grant", "state", "--json"]).await;
+    let counted: Vec<serde_json::Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ids: Vec<&str> = shown.iter().map(|shown| shown["id"].as_str().unwrap()).collect();
+    assert!(ids[0] < ids[1], "the oldest first, as a replay takes them: {ids:?}");
+    let counts: Vec<&str> = counted.iter().map(|shown| shown["why"].as_str().unwrap()).collect();
+    assert_eq!((counted[0]["id"].as_str(), counts), (Some(ids[0]), vec!["1", "2"]));
     let ran = dry_run("wants-http", &["--all"]).await;
     assert!(ran.code == Some(1) && ran.err.contains("wasi:http"), "{}", ran.err);
     let ran = run(&["dlq", "replay", "--dry-run", "--all", "--admin", &admin], "").await;
@@ -91,5 +100,34 @@ async fn a_dry_run_shows_what_a_new_version_would_do_with_dead_letters() {
     let ran = run(&["dlq", "replay", "--plugin", "p.wasm", "--all", "--admin", &admin], "").await;
     assert!(ran.code == Some(64) && ran.err.contains("--dry-run"), "{}", ran.err);
     assert_eq!(world.redis.dead_letters().await.len(), 3, "nothing was replayed");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_dry_run_has_each_subscriptions_settings() {
+    let mut world = World::new().await.compiled("redact", r#"{"pointers":["/objectRef"]}"#);
+    world = world.subscription("masks", "redact", r#"{"pointers":["/objectRef"],"mask":"-"}"#, None);
+    world.config.delivery.max_retries = 0;
+    world.receiver.answers("/", |_| Answer::status(500));
+    let host = world.start().await;
+    world.publish("redact").await;
+    world.publish("masks").await;
+    eventually("two dead letters", async || (world.redis.dead_letters().await.len() == 2).then_some(())).await;
+    let config = world.file("weft.toml");
+    let of = |id: &str, mask: &str| {
+        format!(
+            "[subscriptions.{id}]\nplugins = [{{ name = \"redact\", settings = {{ pointers = [\"/objectRef\"]{mask} }} }}]\n"
+        )
+    };
+    std::fs::write(&config, of("redact", "") + &of("masks", ", mask = \"-\"")).unwrap();
+    let (file, admin, config) = (world.file("redact.wasm"), host.url(""), config.display().to_string());
+    let file = file.display().to_string();
+    let dry_run = ["dlq", "replay", "--all", "--dry-run", "--plugin", &file, "--admin", &admin];
+    let ran = run(&dry_run, "").await;
+    assert_eq!(ran.out.matches("\"pointers\" is a required property").count(), 2, "{}", ran.out);
+    let ran = run(&[&dry_run[..], &["--config", &config]].concat(), "").await;
+    let lines: Vec<&str> = ran.out.lines().collect();
+    let below = |id: &str| lines[lines.iter().position(|line| line.contains(id)).expect("it is shown") + 1].trim();
+    assert_eq!((below(" redact "), below(" masks ")), ("- body \"/objectRef\"", "~ body \"/objectRef\""));
     host.stop().await;
 }

@@ -15,7 +15,8 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use crate::config::{self, Config};
 use crate::daemon;
-use crate::event::{self, Notification};
+use crate::directory::Directory;
+use crate::event::Notification;
 use crate::plugin::{
     self, Breaking, Cache, Call, Decision, Ending, Grant, HttpGrant, Origin, Plugins, Reached, State, Status, Variable,
 };
@@ -85,6 +86,8 @@ pub(super) struct Desk {
     memory: Arc<Memory>,
     delivery: config::Delivery,
     reuse: Option<NonZeroU32>,
+    /// What --config has on record.
+    directory: Option<Directory>,
 }
 
 /// What a plugin is asked.
@@ -152,7 +155,8 @@ impl Desk {
             }
         };
         let status = plugins.list().into_iter().next().context("the file was not looked into")?;
-        Ok(Desk { plugins, status, memory, delivery: whole.delivery, reuse })
+        let directory = terms.config.is_some().then(|| whole.directory());
+        Ok(Desk { plugins, status, memory, delivery: whole.delivery, reuse, directory })
     }
 
     /// The same with a file that must be a plugin.
@@ -176,6 +180,13 @@ impl Desk {
         self.reuse
     }
 
+    /// Its settings in a subscription's chain, as --config has them; `None` if it is not in there.
+    pub(super) fn settings_for(&self, subscription_id: &str) -> Option<String> {
+        let settings = self.directory.as_ref()?.settings(subscription_id);
+        let used = settings.chain.iter().find(|used| used.name == self.status.name)?;
+        Some(used.settings.clone())
+    }
+
     /// Bytes of memory that the hungriest call had.
     pub(super) fn memory_max(&self) -> u64 {
         let usage = self.plugins.list().into_iter().find_map(|status| status.usage);
@@ -188,7 +199,11 @@ impl Desk {
     }
 
     /// The delivery of an event, as a worker would begin it. `id` is its entry's, and the event's if that has none.
-    pub(super) fn question(&self, event: Bytes, id: &str, now: SystemTime) -> Result<Question, event::Error> {
+    pub(super) fn question(&self, event: Bytes, id: &str, now: SystemTime) -> anyhow::Result<Question> {
+        let (bytes, bytes_max) = (event.len(), self.delivery.body_bytes_max);
+        if bytes > bytes_max {
+            bail!("the event has {bytes} bytes, and delivery.body_bytes_max is {bytes_max}: it would be a dead letter");
+        }
         let notification = Notification::parse(event, self.delivery.body, || id.to_owned())?;
         let endpoint = notification.callback_url.as_deref().and_then(|url| Endpoint::parse(url).ok());
         let event = Arc::new(notification.event);

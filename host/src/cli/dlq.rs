@@ -174,7 +174,10 @@ impl FilterArgs {
 impl Which {
     async fn letters(self, admin: &AdminArgs) -> anyhow::Result<Vec<Letter>> {
         if self.all {
-            return self.matching(admin).await;
+            let mut letters = self.matching(admin).await?;
+            // As a replay takes them: the oldest first.
+            letters.reverse();
+            return Ok(letters);
         }
         let mut letters = Vec::new();
         for id in &self.ids {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::plugin::{Grant, HttpGrant, Variable};
@@ -127,8 +128,23 @@ pub struct NamedPlugin {
     pub reuse: Option<NonZeroU32>,
     /// What a failed call means.
     pub on_error: Option<OnError>,
-    /// The only content that is accepted, as the hex of its SHA-256.
-    pub sha256: Option<String>,
+    /// The only content that is accepted.
+    pub sha256: Option<Sha256Hex>,
+}
+
+/// A SHA-256 in hex.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sha256Hex(pub String);
+
+impl FromStr for Sha256Hex {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Sha256Hex, String> {
+        if let Some(other) = text.chars().find(|c| !c.is_ascii_hexdigit()) {
+            return Err(format!("{other:?} is no hex digit"));
+        }
+        if text.len() != 64 { Err(format!("it has {} digits", text.len())) } else { Ok(Sha256Hex(text.to_owned())) }
+    }
 }
 
 impl Default for Plugins {

@@ -1,45 +1,73 @@
-//! What of the queue's store, and of the state that plugins keep, somebody should know, though the host can do its work: looked at now and then, told in the log
-//! and in `/readyz`.
+//! What of the queue's store, of the state that plugins keep, and of the plugins that chains name somebody should know, though the host can do its
+//! work: looked at now and then, told in `/readyz` and in the log.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::shards::LeftOut;
 use super::spread::Spread;
-use crate::config;
+use crate::config::{Config, PluginRef};
 use crate::health::Health;
+use crate::plugin::Plugins;
 use crate::queue::{self, Queue};
 use crate::store::Store;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(10);
+/// After a change of plugins.
+const GATHER: Duration = Duration::from_millis(200);
 
 /// Where to look.
 pub(super) struct Dangers {
     left_out: LeftOut,
     spread: Spread,
     state: Option<Arc<Store>>,
+    plugins: Arc<Plugins>,
+    /// What the chains name.
+    chained: BTreeSet<String>,
+    /// The same with their settings, and where those stand.
+    used: Vec<(String, PluginRef)>,
 }
 
 impl Dangers {
-    pub(super) fn of(config: &config::Queue, state: Option<Arc<Store>>) -> Result<Dangers, queue::Error> {
-        Ok(Dangers { left_out: LeftOut::of(config)?, spread: Spread::of(config)?, state })
+    pub(super) fn of(
+        config: &Config,
+        state: Option<Arc<Store>>,
+        plugins: Arc<Plugins>,
+    ) -> Result<Dangers, queue::Error> {
+        let (left_out, spread) = (LeftOut::of(&config.queue)?, Spread::of(&config.queue)?);
+        let (chained, used) = (config.directory().plugins(), config.plugins_used());
+        Ok(Dangers { left_out, spread, state, plugins, chained, used })
     }
 
     /// For as long as it is polled. A store that does not answer is asked again; what it said before still counts.
     pub(super) async fn watch(self, queue: Arc<dyn Queue>, health: Arc<Health>) {
-        let mut told = 0;
+        let (mut dangers, mut changes) = (Vec::new(), self.plugins.changes());
         loop {
-            if let Ok(dangers) = self.look(&*queue).await {
+            if let Ok(found) = self.look(&*queue).await {
                 // How much waits where nobody looks changes all the time, which is no news.
-                if dangers.len() > told {
-                    dangers.iter().for_each(|danger| tracing::warn!("{danger}"));
+                if found.len() > dangers.len() {
+                    found.iter().for_each(|danger| tracing::warn!("{danger}"));
                 }
-                told = dangers.len();
-                health.warn(dangers);
+                dangers = found;
             }
-            tokio::time::sleep(EVERY).await;
+            health.warn(dangers.iter().cloned().chain(self.of_plugins()).collect());
+            let changed = async { changes.changed().await.is_ok() };
+            // Plugins that come in a swarm are looked at once.
+            if tokio::time::timeout(EVERY, changed).await == Ok(true) {
+                tokio::time::sleep(GATHER).await;
+            }
         }
+    }
+
+    /// The log told of each when its file was looked into.
+    fn of_plugins(&self) -> Vec<String> {
+        let unfit = self.used.iter().flat_map(|(path, used)| {
+            let mistakes = self.plugins.check_settings(&used.name, &used.settings).into_iter();
+            mistakes.map(move |mistake| format!("{path}.{mistake} (plugin {})", used.name))
+        });
+        self.plugins.in_want(&self.chained).into_iter().chain(unfit).collect()
     }
 
     async fn look(&self, queue: &dyn Queue) -> Result<Vec<String>, queue::Error> {

@@ -31,12 +31,14 @@ pub(super) struct Called {
     pub reached: Vec<Reached>,
     /// How its requests to other servers ended.
     pub asked: Vec<Asked>,
+    /// Bytes of memory that it had.
+    pub memory: u64,
 }
 
 impl Called {
     /// There was none.
     pub(super) fn not(failure: Failure, draft: Draft) -> Called {
-        Called { answer: Err(failure), draft, reached: Vec::new(), asked: Vec::new() }
+        Called { answer: Err(failure), draft, reached: Vec::new(), asked: Vec::new(), memory: 0 }
     }
 }
 
@@ -113,7 +115,7 @@ impl Slots {
             Ok(Err(error)) => Err(instance.failure(&error)),
             Err(_) => Err(Failure::late(plugin.terms.limits.time_max)),
         };
-        plugin.stats.used(instance.memory());
+        let memory = instance.memory();
         let Ended { before, edited, reached, asked } = instance.end();
         match (plugin.reuse, tenant) {
             (Some(calls_max), Some(tenant)) if is_sound => self.idle.park(instance, tenant, calls_max),
@@ -121,7 +123,7 @@ impl Slots {
         }
         drop(permit);
         let edited = edited.filter(|_| matches!(answer, Ok(Verdict::Deliver)));
-        Called { answer, draft: edited.unwrap_or(before), reached, asked }
+        Called { answer, draft: edited.unwrap_or(before), reached, asked, memory }
     }
 
     /// Makes a first instance, and asks it what it is. There is a slot for one of these beside those for calls.

@@ -135,10 +135,10 @@ impl Shadows {
 async fn run(slots: &Slots, version: &Arc<Loaded>, input: Input) -> Ending {
     let (began, before) = (Instant::now(), input.draft.clone());
     let Ok(pass) = version.shadow.breaker.enter(began) else { return Ending::Open };
-    let Called { answer, draft: after, .. } = slots.call(version, input).await;
+    let Called { answer, draft: after, memory, .. } = slots.call(version, input).await;
     let ending = Ending::of(&answer);
     pass.ended(ending, Instant::now());
-    version.shadow.stats.ended(ending, began.elapsed());
+    version.shadow.stats.ended(ending, began.elapsed(), memory);
     if ending == Ending::Deliver {
         let places: Vec<String> = changes(&before, &after).iter().map(ToString::to_string).collect();
         version.shadow.would_change(&places);

@@ -53,6 +53,11 @@ impl Shelf {
         self.placed.load().get(name)?.version.clone()
     }
 
+    /// Whether anything is known of it.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.placed.load().contains_key(name)
+    }
+
     /// Whether a file was found and not looked into yet.
     pub(super) fn is_waiting(&self, name: &str) -> bool {
         self.placed.load().get(name).is_some_and(|place| place.status.state == State::Waiting)
@@ -77,9 +82,10 @@ impl Shelf {
     /// Why there is nothing to call.
     pub(super) fn why_missing(&self, name: &str) -> String {
         match self.placed.load().get(name).map(|place| &place.status.state) {
+            Some(State::Refused(Refusal::Missing)) | None => "there is no such plugin".to_owned(),
             Some(State::Refused(refusal)) => format!("it was refused: {refusal}"),
-            Some(State::Waiting) => "it is still being compiled".to_owned(),
-            Some(State::Ready) | None => "there is no such plugin".to_owned(),
+            // A new version is put there before this is asked again.
+            Some(State::Waiting | State::Ready) => "it is still being compiled".to_owned(),
         }
     }
 

@@ -46,17 +46,12 @@ impl Stats {
         Stats { counted: Mutex::new(Counted { endings: [0; Ending::ALL.len()], nanos, memory_max: 0 }) }
     }
 
-    /// One call came to its end.
-    pub(super) fn ended(&self, ending: Ending, duration: Duration) {
+    /// One call came to its end, and had so much memory.
+    pub(super) fn ended(&self, ending: Ending, duration: Duration, memory: u64) {
         let mut counted = self.counted.lock().expect(UNPOISONED);
         let at = Ending::ALL.iter().position(|known| *known == ending);
         counted.endings[at.expect("ALL has them all")] += 1;
         counted.nanos.saturating_record(u64::try_from(duration.as_nanos()).unwrap_or(NANOS_MAX));
-    }
-
-    /// One call had so much memory.
-    pub(super) fn used(&self, memory: u64) {
-        let mut counted = self.counted.lock().expect(UNPOISONED);
         counted.memory_max = counted.memory_max.max(memory);
     }
 
@@ -83,11 +78,9 @@ mod tests {
         let stats = Stats::new();
         assert_eq!(stats.usage().calls, 0);
         for micros in 1..=100 {
-            stats.ended(Ending::Deliver, Duration::from_micros(micros));
+            stats.ended(Ending::Deliver, Duration::from_micros(micros), 10);
         }
-        stats.ended(Ending::Trap, Duration::from_secs(3600));
-        stats.used(10);
-        stats.used(5);
+        stats.ended(Ending::Trap, Duration::from_secs(3600), 5);
         let usage = stats.usage();
         assert_eq!((usage.calls, usage.memory_max), (101, 10));
         assert_eq!(usage.endings, [(Ending::Deliver, 100), (Ending::Trap, 1)]);

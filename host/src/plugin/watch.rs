@@ -41,8 +41,8 @@ pub(super) struct Watcher {
     loader: Loader,
     shelf: Arc<Shelf>,
     seen: BTreeMap<String, Seen>,
-    /// What is compiled before all else.
-    first: BTreeSet<String>,
+    /// What the chains name; it is compiled before all else.
+    chained: BTreeSet<String>,
 }
 
 /// Ends the watching when dropped, though not the compiling that may be going on.
@@ -62,7 +62,7 @@ impl Drop for Watching {
 impl Watcher {
     /// Has not looked at anything yet.
     pub(super) fn new(config: Arc<Config>, loader: Loader, shelf: Arc<Shelf>) -> Watcher {
-        Watcher { config, loader, shelf, seen: BTreeMap::new(), first: BTreeSet::new() }
+        Watcher { config, loader, shelf, seen: BTreeMap::new(), chained: BTreeSet::new() }
     }
 
     /// Finds out what is in the directory, which counts as settled, and looks into nothing.
@@ -89,9 +89,9 @@ impl Watcher {
         self.load(&name);
     }
 
-    /// Watches on a thread of its own; `first` is looked into before all else.
-    pub(super) fn start(mut self, first: BTreeSet<String>) -> std::io::Result<Watching> {
-        self.first = first;
+    /// Watches on a thread of its own; what the chains name is looked into before all else.
+    pub(super) fn start(mut self, chained: BTreeSet<String>) -> std::io::Result<Watching> {
+        self.chained = chained;
         let (wake, wakes) = sync_channel(1);
         let watching = Watching { stop: CancellationToken::new(), wake: wake.clone() };
         let stop = watching.stop.clone();
@@ -154,8 +154,10 @@ impl Watcher {
 
     /// What the configuration names and nobody put there.
     fn name_the_missing(&self) {
-        for name in self.config.named.keys().filter(|name| !self.seen.contains_key(*name)) {
+        let named = self.config.named.keys().chain(&self.chained);
+        for name in named.filter(|name| !self.seen.contains_key(*name) && !self.shelf.has(name)) {
             let file = scan::file_of(&self.config.dir, name);
+            warn!(plugin = name, file = %file.display(), "{}", Refusal::Missing);
             self.shelf.found(&Status { state: State::Refused(Refusal::Missing), ..waiting(&self.config, name, file) });
         }
     }
@@ -171,7 +173,7 @@ impl Watcher {
             };
             Some((name, wait))
         });
-        let (name, wait) = waits.min_by_key(|(name, wait)| (*wait, !self.first.contains(*name)))?;
+        let (name, wait) = waits.min_by_key(|(name, wait)| (*wait, !self.chained.contains(*name)))?;
         Some((name.clone(), wait))
     }
 

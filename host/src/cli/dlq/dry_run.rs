@@ -22,7 +22,7 @@ pub(in crate::cli) struct DryRun {
     /// A compiled plugin, wherever it is.
     #[arg(long, value_name = "FILE.wasm", requires = "dry_run")]
     plugin: Option<PathBuf>,
-    /// Its settings, a file of JSON [default: {}].
+    /// Its settings, a file of JSON [default: what --config has for the letter's subscription and the plugin of the file's name, or {}].
     #[arg(long, value_name = "FILE", requires = "plugin")]
     settings: Option<PathBuf>,
     #[command(flatten)]
@@ -54,9 +54,10 @@ impl DryRun {
     pub(super) async fn run(self, letters: Vec<Letter>) -> anyhow::Result<()> {
         let Some(file) = self.plugin.clone() else { return self.name(&letters) };
         let (desk, settings) = self.load(&file).await?;
+        let settings = settings.as_deref();
         let mut results = BTreeMap::new();
         for letter in &letters {
-            let shown = show(&desk, &settings, letter).await;
+            let shown = show(&desk, settings, letter).await;
             *results.entry(shown.result).or_insert(0) += 1;
             if self.json {
                 println!("{}", serde_json::to_string(&shown)?);
@@ -78,19 +79,20 @@ impl DryRun {
         Ok(())
     }
 
-    async fn load(&self, file: &Path) -> anyhow::Result<(Desk, String)> {
-        let settings = match &self.settings {
-            Some(file) => std::fs::read_to_string(file).with_context(|| format!("--settings {}", file.display()))?,
-            None => "{}".to_owned(),
+    async fn load(&self, file: &Path) -> anyhow::Result<(Desk, Option<String>)> {
+        let read = |file: &PathBuf| {
+            let settings = std::fs::read_to_string(file).with_context(|| format!("--settings {}", file.display()))?;
+            match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&settings) {
+                Ok(_) => Ok(settings),
+                Err(error) => bail!("--settings: not a JSON object: {error}"),
+            }
         };
-        if let Err(error) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&settings) {
-            bail!("--settings: not a JSON object: {error}");
-        }
+        let settings = self.settings.as_ref().map(read).transpose()?;
         Ok((Desk::load(file, &self.terms, Keep::Code).await?, settings))
     }
 }
 
-async fn show(desk: &Desk, settings: &str, letter: &Letter) -> Shown {
+async fn show(desk: &Desk, settings: Option<&str>, letter: &Letter) -> Shown {
     let shown = |result, why: String, changes| Shown {
         id: letter.id.clone(),
         subscription_id: letter.subscription_id.clone(),
@@ -98,8 +100,9 @@ async fn show(desk: &Desk, settings: &str, letter: &Letter) -> Shown {
         why,
         changes,
     };
-    let Some(question) = original(desk, settings, letter) else {
-        return shown("unreadable", "the event is none; a replay would end there too".to_owned(), Vec::new());
+    let question = match original(desk, settings, letter) {
+        Ok(question) => question,
+        Err(error) => return shown("unreadable", format!("{error}; a replay would end there too"), Vec::new()),
     };
     let before = question.draft.clone();
     match desk.watch(question).await.decision {
@@ -117,12 +120,17 @@ async fn show(desk: &Desk, settings: &str, letter: &Letter) -> Shown {
 }
 
 /// The delivery as a replay would begin it.
-fn original(desk: &Desk, settings: &str, letter: &Letter) -> Option<Question> {
-    let raw = Bytes::copy_from_slice(letter.event.as_ref()?.get().as_bytes());
-    let mut question = desk.question(raw, &letter.original_id, SystemTime::now()).ok()?;
+fn original(desk: &Desk, settings: Option<&str>, letter: &Letter) -> anyhow::Result<Question> {
+    let event = letter.event.as_ref().context("the event is not JSON")?;
+    let raw = Bytes::copy_from_slice(event.get().as_bytes());
+    let mut question = desk.question(raw, &letter.original_id, SystemTime::now())?;
     if question.call.subscription_id.is_empty() {
         question.call.subscription_id = letter.subscription_id.as_str().into();
     }
     question.call.replays = 1;
-    Some(Question { settings: settings.to_owned(), ..question })
+    let on_record = || desk.settings_for(&question.call.subscription_id);
+    if let Some(settings) = settings.map(str::to_owned).or_else(on_record) {
+        question.settings = settings;
+    }
+    Ok(question)
 }

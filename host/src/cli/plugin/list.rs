@@ -1,5 +1,7 @@
 //! `weft plugin list`.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use http::Method;
 
@@ -49,6 +51,9 @@ fn print(plugin: &Plugin) {
     let name = on_one_line(name);
     println!("{name:<24} {digest:<DIGITS$} {size:>10}  {state}{usage}");
     let line = |text: &str| println!("{:<24} {text}", "");
+    if !plugin.version.is_empty() || !plugin.summary.is_empty() {
+        line(format!("version {}: {}", plugin.version, plugin.summary).trim_end_matches(": "));
+    }
     match plugin.breaker {
         Breaker::Closed => {}
         Breaker::Open { for_ms } => line(&format!("it keeps failing and is not called, for {for_ms} ms more")),
@@ -68,6 +73,9 @@ fn print(plugin: &Plugin) {
     if let Some(why) = why {
         line(why);
     }
+    if !plugin.imports.is_empty() {
+        line(&format!("imports: {}", in_short(&plugin.imports)));
+    }
     // Languages import for all programs what few of them use, so it matters only beside what was granted or refused.
     if !plugin.asked_for.is_empty() && (!plugin.grants.is_empty() || plugin.state == State::Refused) {
         line(&format!("asks for: {}", plugin.asked_for.join(", ")));
@@ -78,6 +86,16 @@ fn print(plugin: &Plugin) {
 fn on_one_line(name: &str) -> String {
     let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     name.chars().map(escaped).collect()
+}
+
+/// Of WASI the packages, of all else the interfaces, without versions.
+fn in_short(imports: &[String]) -> String {
+    let short = |import: &'_ String| {
+        let (path, _) = import.split_once('@').unwrap_or((import, ""));
+        let shown = if path.starts_with("wasi:") { path.split('/').next().unwrap_or(path) } else { path };
+        on_one_line(shown)
+    };
+    imports.iter().map(short).collect::<BTreeSet<String>>().into_iter().collect::<Vec<_>>().join(", ")
 }
 
 fn in_words(usage: &Usages) -> String {
