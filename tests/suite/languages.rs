@@ -62,14 +62,6 @@ async fn new_and_build(language: &str) -> tempfile::TempDir {
     directory
 }
 
-/// Changes a source of a project.
-fn edit(directory: &Path, file: &str, from: &str, to: &str) {
-    let file = directory.join("mine").join(file);
-    let text = std::fs::read_to_string(&file).unwrap();
-    assert!(text.contains(from), "{text}");
-    std::fs::write(&file, text.replacen(from, to, 1)).unwrap();
-}
-
 async fn new_build_and_test(language: &str) {
     let directory = new_and_build(language).await;
     worked(&patient(directory.path(), &["test", "mine"]).await);
@@ -166,57 +158,9 @@ async fn a_new_project_in_go_as_a_component_passes_its_own_fixtures() {
     new_build_and_test("go-component").await;
 }
 
-/// Compiling it to native code takes as long as all else here, and is the same as for the example.
+/// Compiling these to native code takes as long as all else here, and is the same as for the examples.
 #[tokio::test]
-async fn a_new_project_in_typescript_builds() {
+async fn new_projects_in_javascript_and_typescript_build() {
+    new_and_build("js").await;
     new_and_build("ts").await;
-}
-
-/// The engine's image is made when the plugin is built, and so were what it took for now and for chance.
-#[tokio::test]
-async fn a_plugin_in_javascript_has_the_time_and_the_chance_of_its_delivery() {
-    let directory = new_and_build("js").await;
-    let senses =
-        "delivery.setHeader(\"x-senses\", Date.now() + \" \" + Math.random());\n    return { tag: \"deliver\" }";
-    edit(directory.path(), "plugin.js", "return { tag: \"deliver\" }", senses);
-    worked(&plugin(directory.path(), &["build", "mine"]).await);
-    let senses = async |id: &str, further: &[&str]| -> (u64, f64) {
-        let event = format!(r#"{{"subscriptionId":"s","notificationId":"{id}","objectRef":"/r/1"}}"#);
-        std::fs::write(directory.path().join("event.json"), event).unwrap();
-        let run = ["run", "mine/mine.wasm", "--event", "event.json", "--now", "2026-01-01T00:00:00Z", "--json"];
-        let ran = patient(directory.path(), &[&run, further].concat()).await;
-        let shown: serde_json::Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{}", ran.err));
-        let (now, chance) = shown["headers"]["x-senses"].as_str().expect("it is set").split_once(' ').unwrap();
-        (now.parse().unwrap(), chance.parse().unwrap())
-    };
-    let (first, again, other) = (senses("a", &[]).await, senses("a", &[]).await, senses("b", &[]).await);
-    assert_eq!((first, first.0), (again, 1_767_225_600_000), "the same delivery, the same senses");
-    assert!(other.0 == first.0 && other.1 != first.1, "{other:?} {first:?}");
-    let granted = ["--grant", "clock,random"];
-    let (live, later) = (senses("a", &granted).await, senses("a", &granted).await);
-    assert!(live.0 > first.0 && later.0 > live.0 && later.1 != live.1, "{live:?} {later:?}");
-}
-
-#[tokio::test]
-async fn a_plugin_in_python_keeps_state_if_it_is_built_for_it() {
-    let directory = new_and_build("python").await;
-    edit(
-        directory.path(),
-        "app.py",
-        "from wit_world.imports.",
-        "from wit_world.imports import state\nfrom wit_world.imports.",
-    );
-    let counts =
-        "delivery.set_header(\"x-count\", str(state.increment(\"n\", 1, None)))\n        return Verdict_Deliver()";
-    edit(directory.path(), "app.py", "return Verdict_Deliver()", counts);
-    let ran = plugin(directory.path(), &["build", "mine"]).await;
-    assert!(ran.code == Some(1) && ran.err.contains("cannot import name 'state'"), "{}", ran.err);
-    worked(&plugin(directory.path(), &["build", "mine", "--world", "full"]).await);
-    std::fs::write(directory.path().join("event.json"), r#"{"subscriptionId":"s","objectRef":"/r/1"}"#).unwrap();
-    let run = ["run", "mine/mine.wasm", "--event", "event.json", "--json"];
-    let ran = patient(directory.path(), &run).await;
-    assert!(ran.code == Some(1) && ran.err.contains("weft:plugin/state"), "{}", ran.err);
-    let ran = patient(directory.path(), &[&run[..], &["--grant", "state"]].concat()).await;
-    let shown: serde_json::Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{}", ran.err));
-    assert_eq!(shown["headers"]["x-count"], "1", "{shown}");
 }

@@ -15,23 +15,11 @@ pub(in crate::cli) struct Build {
     /// The plugin's project.
     #[arg(value_name = "DIR", default_value = ".")]
     dir: PathBuf,
-    /// The world of plugin.wit that a plugin in Python is built for: all of a world's imports get into it, so `full` is for those that
-    /// keep state [default: described].
-    #[arg(long, value_parser = ["described", "full"])]
-    world: Option<String>,
 }
 
 impl Build {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let mut project = Project::open(&self.dir)?;
-        if let Some(world) = self.world {
-            ensure!(
-                project.has_a_choice(),
-                "--world is for plugins in Python, and this one is in {}",
-                project.recipe.language
-            );
-            project.world = world;
-        }
+        let project = Project::open(&self.dir)?;
         let built = project.build().with_context(|| {
             let Recipe { language, hint, .. } = project.recipe;
             format!("the {language} plugin in {} does not build ({hint})", self.dir.display())
@@ -52,7 +40,6 @@ struct Project {
     dir: PathBuf,
     recipe: &'static Recipe,
     name: String,
-    world: String,
     /// The compiled plugin.
     output: PathBuf,
 }
@@ -68,7 +55,7 @@ impl Project {
         };
         let name = recipe.name.read(&canonical)?;
         let output = dir.join(format!("{name}.wasm"));
-        Ok(Project { dir: canonical, recipe, name, world: "described".to_owned(), output })
+        Ok(Project { dir: canonical, recipe, name, output })
     }
 
     fn build(&self) -> anyhow::Result<PathBuf> {
@@ -90,11 +77,6 @@ impl Project {
         Ok(self.output.clone())
     }
 
-    /// Whether its recipe takes any world.
-    fn has_a_choice(&self) -> bool {
-        self.recipe.steps.iter().any(|step| step.command.contains(&"{WORLD}"))
-    }
-
     fn has(&self, have: &Have) -> bool {
         match have {
             Have::File(file) => self.dir.join(file).exists(),
@@ -105,8 +87,7 @@ impl Project {
 
     /// What a step prints is talk, except where something has to be read from it.
     fn run(&self, words: &[&str]) -> anyhow::Result<Vec<u8>> {
-        let words: Vec<String> =
-            words.iter().map(|word| word.replace("{NAME}", &self.name).replace("{WORLD}", &self.world)).collect();
+        let words: Vec<String> = words.iter().map(|word| word.replace("{NAME}", &self.name)).collect();
         let line = words.join(" ");
         eprintln!("+ {line}");
         let (program, arguments) = words.split_first().context("an empty step")?;

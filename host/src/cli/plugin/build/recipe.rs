@@ -37,7 +37,7 @@ pub(super) enum Need {
     RustTarget { target: &'static str, install: &'static str },
 }
 
-/// A command; `{NAME}` in it is the project's, `{WORLD}` what it is built for.
+/// A command; `{NAME}` in it is the project's.
 pub(super) struct Step {
     pub command: &'static [&'static str],
     /// Left out if any of these is true.
@@ -144,7 +144,7 @@ pub(super) const RECIPES: &[Recipe] = &[
                     "--wit-path",
                     "wit",
                     "--world",
-                    "{WORLD}",
+                    "described",
                     "componentize",
                     "app",
                     "--output",

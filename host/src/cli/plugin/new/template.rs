@@ -135,12 +135,7 @@ impl Contract {
     /// What a project is told about instances.
     pub(super) fn instances(self) -> &'static str {
         match self {
-            Contract::Wit => {
-                "It says that an instance may serve many deliveries. With `reuse = 1000` under `[plugins.named.{NAME}]` the daemon lets it, and a call \
-                 costs a fraction; without, each delivery has an instance of its own.\n\nTo keep state, take the world `full` of wit/plugin.wit \
-                 instead of `described`: in Python by `weft plugin build --world full`, in TypeScript and JavaScript in package.json."
-            }
-            Contract::RustSdk | Contract::GoSdk => {
+            Contract::RustSdk | Contract::GoSdk | Contract::Wit => {
                 "It says that an instance may serve many deliveries. With `reuse = 1000` under `[plugins.named.{NAME}]` the daemon lets it, and a call \
                  costs a fraction; without, each delivery has an instance of its own."
             }
