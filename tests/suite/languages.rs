@@ -2,6 +2,7 @@
 //! the projects that `weft plugin new` writes in each.
 
 use std::path::Path;
+use std::time::SystemTime;
 
 use tests::process::{Ran, finish, weft};
 use tests::root;
@@ -49,17 +50,36 @@ async fn passes(language: &str) {
     assert_eq!(ran.out.lines().count(), fixtures(), "{}", ran.out);
 }
 
-/// Begins a project in a directory of its own and builds it. What is large of its tools it takes from the example.
-async fn new_and_build(language: &str) -> tempfile::TempDir {
+/// Begins a project in a directory of its own. What is large of its tools it takes from the example.
+async fn begin(language: &str) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     worked(&plugin(directory.path(), &["new", "--lang", language, "mine"]).await);
     let modules = root().join(format!("examples/hello-{language}/node_modules"));
     if modules.exists() {
         std::os::unix::fs::symlink(modules, directory.path().join("mine/node_modules")).unwrap();
     }
+    directory
+}
+
+/// A new project as it was written.
+async fn new_and_build(language: &str) -> tempfile::TempDir {
+    let directory = begin(language).await;
+    build(&directory).await;
+    directory
+}
+
+async fn build(directory: &tempfile::TempDir) {
     worked(&plugin(directory.path(), &["build", "mine"]).await);
     assert!(directory.path().join("mine/mine.wasm").exists());
-    directory
+}
+
+/// The headers that the plugin sets for a delivery of this id, in 2026.
+async fn headers(directory: &tempfile::TempDir, id: &str, grants: &[&str]) -> serde_json::Value {
+    std::fs::write(directory.path().join("event.json"), format!(r#"{{"notificationId":"{id}"}}"#)).unwrap();
+    let words = ["run", "mine/mine.wasm", "--event", "event.json", "--now", "2026-01-08T10:30:00Z", "--json"];
+    let ran = patient(directory.path(), &[&words, grants].concat()).await;
+    worked(&ran);
+    serde_json::from_str::<serde_json::Value>(&ran.out).expect("JSON")["headers"].take()
 }
 
 async fn new_build_and_test(language: &str) {
@@ -163,4 +183,35 @@ async fn a_new_project_in_go_as_a_component_passes_its_own_fixtures() {
 async fn new_projects_in_javascript_and_typescript_build() {
     new_and_build("js").await;
     new_and_build("ts").await;
+}
+
+const TELLS_TIME_AND_CHANCE: &str = r#"
+export const filter = {
+  handle(delivery) {
+    delivery.setHeader("x-now", String(Date.now()));
+    delivery.setHeader("x-random", String(Math.random()));
+    delivery.setHeader("x-bytes", String(crypto.getRandomValues(new Uint8Array(8))));
+    return { tag: "deliver" };
+  },
+};
+export const about = { register() {} };
+"#;
+
+#[tokio::test]
+async fn time_and_chance_in_javascript_are_the_deliverys_unless_they_are_granted() {
+    let directory = begin("js").await;
+    std::fs::write(directory.path().join("mine/plugin.js"), TELLS_TIME_AND_CHANCE).unwrap();
+    build(&directory).await;
+    let (first, same) = (headers(&directory, "n-1", &[]).await, headers(&directory, "n-1", &[]).await);
+    let other = headers(&directory, "n-2", &[]).await;
+    let granted = ["--grant", "clock,random"];
+    let (real, again) = (headers(&directory, "n-1", &granted).await, headers(&directory, "n-1", &granted).await);
+    assert_eq!((&first["x-now"], &first), (&"1767868200000".into(), &same));
+    assert_eq!(other["x-now"], first["x-now"]);
+    for name in ["x-random", "x-bytes"] {
+        assert!(other[name] != first[name] && real[name] != first[name] && real[name] != again[name], "{name}: {real}");
+    }
+    let real: u64 = real["x-now"].as_str().unwrap().parse().unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    assert!(now.as_millis().abs_diff(real.into()) < 600_000, "{real} is not {now:?}");
 }
