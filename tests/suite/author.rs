@@ -388,8 +388,7 @@ async fn a_rust_plugin_begins_builds_and_passes_its_own_tests() {
     }
     // What it says when it does not compile is what the compiler says.
     std::fs::write(&source, text.replace("Verdict::deliver()", "Verdict::delivr()")).unwrap();
-    let ran = build().await;
-    says(&ran, 1, &["delivr", "the Rust plugin in my-plugin does not build"]);
+    says(&build().await, 1, &["delivr", "the Rust plugin in my-plugin does not build: "]);
 }
 
 #[tokio::test]
@@ -413,4 +412,15 @@ async fn new_and_build_say_what_is_wrong() {
     let mut command = Command::new(weft());
     command.args(["plugin", "build", "project"]).current_dir(bench.path()).env("PATH", bench.path());
     says(&finish(command, "").await, 1, &["go is not installed", "https://go.dev/dl"]);
+
+    // Where there is a compiler, its own words are enough.
+    bench.write("c/plugin.c", "");
+    bench.write("c/Makefile", "");
+    for (tool, is_hinted) in [("make", true), ("clang-19", false)] {
+        std::os::unix::fs::symlink("/bin/false", bench.path().join(tool)).unwrap();
+        let mut command = Command::new(weft());
+        command.args(["plugin", "build", "c"]).current_dir(bench.path()).env("PATH", bench.path());
+        let ran = finish(command, "").await;
+        assert_eq!((ran.code, ran.err.contains("apt-get install clang-19")), (Some(1), is_hinted), "{}", ran.err);
+    }
 }

@@ -185,6 +185,39 @@ async fn new_projects_in_javascript_and_typescript_build() {
     new_and_build("ts").await;
 }
 
+const COUNTS: &str = "
+from wit_world import exports
+from wit_world.imports import state
+from wit_world.imports.types import Verdict_Deliver
+
+
+class Filter(exports.Filter):
+    def handle(self, delivery):
+        delivery.set_header('x-count', str(state.increment('seen', 1, None)))
+        return Verdict_Deliver()
+
+
+class About(exports.About):
+    def register(self, registration):
+        pass
+";
+
+#[tokio::test]
+async fn a_plugin_in_python_that_imports_state_has_it() {
+    let directory = begin("python").await;
+    let source = directory.path().join("mine/app.py");
+    std::fs::write(&source, COUNTS).unwrap();
+    build(&directory).await;
+    assert_eq!(headers(&directory, "n-1", &["--grant", "state"]).await["x-count"], "1");
+    let ran = patient(directory.path(), &["run", "mine/mine.wasm", "--event", "event.json"]).await;
+    assert!(ran.code == Some(1) && ran.err.contains("not granted: weft:plugin/state"), "{}", ran.err);
+
+    // What it says when it does not build is what the compiler says.
+    std::fs::write(&source, COUNTS.replace("import exports", "import exprots")).unwrap();
+    let ran = plugin(directory.path(), &["build", "mine"]).await;
+    assert!(ran.code == Some(1) && ran.err.contains("exprots") && !ran.err.contains("it needs"), "{}", ran.err);
+}
+
 const TELLS_TIME_AND_CHANCE: &str = r#"
 export const filter = {
   handle(delivery) {

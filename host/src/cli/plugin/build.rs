@@ -9,6 +9,7 @@ use anyhow::{Context, bail, ensure};
 use recipe::{Have, NameIn, Need, Output, RECIPES, Recipe};
 
 mod recipe;
+mod world;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Build {
@@ -21,8 +22,8 @@ impl Build {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let project = Project::open(&self.dir)?;
         let built = project.build().with_context(|| {
-            let Recipe { language, hint, .. } = project.recipe;
-            format!("the {language} plugin in {} does not build ({hint})", self.dir.display())
+            let hint = project.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            format!("the {} plugin in {} does not build{hint}", project.recipe.language, self.dir.display())
         })?;
         println!("{}", built.display());
         eprintln!("next: weft plugin test {}", self.dir.display());
@@ -77,6 +78,11 @@ impl Project {
         Ok(self.output.clone())
     }
 
+    /// What is missing, if a step failed because something is.
+    fn hint(&self) -> Option<&'static str> {
+        self.recipe.wants.as_ref().filter(|want| !self.has(&want.have)).map(|want| want.hint)
+    }
+
     fn has(&self, have: &Have) -> bool {
         match have {
             Have::File(file) => self.dir.join(file).exists(),
@@ -87,7 +93,11 @@ impl Project {
 
     /// What a step prints is talk, except where something has to be read from it.
     fn run(&self, words: &[&str]) -> anyhow::Result<Vec<u8>> {
-        let words: Vec<String> = words.iter().map(|word| word.replace("{NAME}", &self.name)).collect();
+        let filled = |word: &str| match word {
+            "{WORLD}" => world::of_python(&self.dir).map(str::to_owned),
+            _ => Ok(word.replace("{NAME}", &self.name)),
+        };
+        let words = words.iter().map(|word| filled(word)).collect::<anyhow::Result<Vec<String>>>()?;
         let line = words.join(" ");
         eprintln!("+ {line}");
         let (program, arguments) = words.split_first().context("an empty step")?;

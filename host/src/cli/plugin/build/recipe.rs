@@ -18,8 +18,7 @@ pub(super) struct Recipe {
     pub files_for_steps: &'static [(&'static str, &'static [u8])],
     pub steps: &'static [Step],
     pub output: Output,
-    /// What may be missing if a step fails.
-    pub hint: &'static str,
+    pub wants: Option<Want>,
 }
 
 /// Where a project's name stands.
@@ -37,7 +36,13 @@ pub(super) enum Need {
     RustTarget { target: &'static str, install: &'static str },
 }
 
-/// A command; `{NAME}` in it is the project's.
+/// What a failing step may be for the want of. Where it is there the step's own words are enough.
+pub(super) struct Want {
+    pub have: Have,
+    pub hint: &'static str,
+}
+
+/// A command; `{NAME}` in it is the project's, and `{WORLD}` the world of the contract that a Python project asks for.
 pub(super) struct Step {
     pub command: &'static [&'static str],
     /// Left out if any of these is true.
@@ -84,7 +89,7 @@ const fn of_node(language: &'static str, files: &'static [&'static str]) -> Reci
             Step { command: &["npm", "run", "build"], unless: &[] },
         ],
         output: Output::Written,
-        hint: "it needs Node.js 20 or newer; without node_modules everything is installed anew",
+        wants: Some(Want { have: Have::File(JCO), hint: "it needs Node.js 20 or newer with npm" }),
     }
 }
 
@@ -114,7 +119,7 @@ pub(super) const RECIPES: &[Recipe] = &[
             unless: &[],
         }],
         output: Output::CargoArtifact,
-        hint: "it needs Rust from https://rustup.rs and `rustup target add wasm32-wasip2`",
+        wants: None,
     },
     of_node("TypeScript", &["package.json", "tsconfig.json"]),
     of_node("JavaScript", &["package.json"]),
@@ -144,7 +149,7 @@ pub(super) const RECIPES: &[Recipe] = &[
                     "--wit-path",
                     "wit",
                     "--world",
-                    "described",
+                    "{WORLD}",
                     "componentize",
                     "app",
                     "--output",
@@ -154,7 +159,10 @@ pub(super) const RECIPES: &[Recipe] = &[
             },
         ],
         output: Output::Written,
-        hint: "it needs Python 3.10 or newer with venv (Debian: apt-get install python3-venv)",
+        wants: Some(Want {
+            have: Have::Program("componentize-py"),
+            hint: "it needs Python 3.10 or newer with venv (Debian: apt-get install python3-venv)",
+        }),
     },
     Recipe {
         language: "Go",
@@ -211,7 +219,7 @@ pub(super) const RECIPES: &[Recipe] = &[
             },
         ],
         output: Output::Written,
-        hint: "it needs Go 1.24 or newer, from https://go.dev/dl, and wasm-tools",
+        wants: None,
     },
     Recipe {
         language: "Go",
@@ -223,7 +231,7 @@ pub(super) const RECIPES: &[Recipe] = &[
         files_for_steps: &[],
         steps: &[Step { command: &["go", "build", "-trimpath", "-ldflags=-s", "-o", "{NAME}.wasm", "."], unless: &[] }],
         output: Output::Written,
-        hint: "it needs Go 1.21 or newer, from https://go.dev/dl",
+        wants: None,
     },
     Recipe {
         language: "C",
@@ -235,6 +243,9 @@ pub(super) const RECIPES: &[Recipe] = &[
         files_for_steps: &[],
         steps: &[Step { command: &["make"], unless: &[] }],
         output: Output::Written,
-        hint: "it needs a clang for WebAssembly; Debian: apt-get install clang-19 lld-19 libclang-rt-19-dev-wasm32 wasi-libc",
+        wants: Some(Want {
+            have: Have::Program("clang-19"),
+            hint: "it needs a clang for WebAssembly; Debian: apt-get install clang-19 lld-19 libclang-rt-19-dev-wasm32 wasi-libc",
+        }),
     },
 ];
