@@ -407,6 +407,13 @@ async fn new_and_build_say_what_is_wrong() {
     says(&bench.plugin("build taken").await, 1, &["Cargo.toml (Rust)", "go.mod (Go)"]);
     says(&bench.plugin("build nowhere").await, 1, &["nowhere"]);
 
+    // What is to be typed next can be copied.
+    for (name, next) in [("x", "x && weft plugin test x;"), ("sp ace/y", "'sp ace/y' && weft plugin test 'sp ace/y';")]
+    {
+        let ran = run_in(bench.path(), &["plugin", "new", "--lang", "c", name], "").await;
+        says(&ran, 0, &[&format!("next: weft plugin build {next} {name}/README.md has the rest")]);
+    }
+
     // Without any tool in reach.
     bench.write("project/go.mod", "module example.com/x/project\n");
     let mut command = Command::new(weft());

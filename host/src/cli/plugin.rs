@@ -8,6 +8,7 @@ mod fixture;
 mod list;
 mod new;
 mod run;
+mod shell;
 mod source;
 mod test;
 mod tree;

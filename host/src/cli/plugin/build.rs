@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
 
+use super::shell;
 use recipe::{Have, NameIn, Need, Output, RECIPES, Recipe};
 
 mod recipe;
@@ -26,7 +27,7 @@ impl Build {
             format!("the {} plugin in {} does not build{hint}", project.recipe.language, self.dir.display())
         })?;
         println!("{}", built.display());
-        eprintln!("next: weft plugin test {}", self.dir.display());
+        eprintln!("next: weft plugin test {}", shell::quoted(&self.dir));
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use clap::builder::PossibleValuesParser;
 
+use super::shell;
 use template::{TEMPLATES, Template};
 
 mod template;
@@ -34,9 +35,11 @@ impl New {
             write(&self.directory.join(&file), &text)?;
         }
         println!("{}", self.directory.display());
-        let directory = self.directory.display();
+        let directory = shell::quoted(&self.directory);
+        let readme = self.directory.join("README.md");
         eprintln!(
-            "next: weft plugin build {directory} && weft plugin test {directory}; {directory}/README.md has the rest"
+            "next: weft plugin build {directory} && weft plugin test {directory}; {} has the rest",
+            readme.display()
         );
         Ok(())
     }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde::Serialize;
 
-use super::build;
 use super::fixture::{self, Fixture};
+use super::{build, shell};
 use crate::cli::desk::{Desk, Keep, Terms};
 use crate::plugin::Grant;
 
@@ -81,7 +81,7 @@ impl Test {
         }
         let file = build::output(&self.plugin)?;
         if !file.exists() {
-            bail!("there is no {}: weft plugin build {}", file.display(), self.plugin.display());
+            bail!("there is no {}: weft plugin build {}", file.display(), shell::quoted(&self.plugin));
         }
         Ok(file)
     }
