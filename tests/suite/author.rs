@@ -331,6 +331,7 @@ async fn test_judges_by_fixtures_and_shows_what_differs() {
     says(&bench.plugin("test trap.wasm --fixtures text").await, 1, &["a.json", "setings"]);
     says(&bench.plugin("test trap.wasm --fixtures nowhere").await, 1, &["nowhere"]);
     says(&bench.plugin("test").await, 1, &["there is no plugin's project in ."]);
+    says(&bench.plugin("test nonexist").await, 1, &["nonexist: No such file"]);
 }
 
 /// `weft plugin …` with a toolchain that is there, and what it compiles kept for the next time.

@@ -76,7 +76,8 @@ impl Test {
     }
 
     fn file(&self) -> anyhow::Result<PathBuf> {
-        if !self.plugin.is_dir() {
+        let is_there = std::fs::metadata(&self.plugin).with_context(|| self.plugin.display().to_string())?;
+        if !is_there.is_dir() {
             return Ok(self.plugin.clone());
         }
         let file = build::output(&self.plugin)?;
