@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -332,6 +332,31 @@ async fn test_judges_by_fixtures_and_shows_what_differs() {
     says(&bench.plugin("test trap.wasm --fixtures nowhere").await, 1, &["nowhere"]);
     says(&bench.plugin("test").await, 1, &["there is no plugin's project in ."]);
     says(&bench.plugin("test nonexist").await, 1, &["nonexist: No such file"]);
+}
+
+#[tokio::test]
+async fn test_says_that_a_source_is_newer_than_what_it_judges() {
+    let bench = Bench::with(&["drop"]);
+    bench.write("mine/go.mod", "module example.com/mine\n");
+    bench.write("mine/fixtures/a.json", r#"{"event":{},"expect":{"verdict":"drop"}}"#);
+    let touch = |file: &str, hour: u64| {
+        let file = std::fs::File::options().append(true).open(bench.path().join("mine").join(file)).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(hour * 3600)).unwrap();
+    };
+    for file in ["main.go", "below/more.go", "build/made.go", "notes.txt"] {
+        bench.write(&format!("mine/{file}"), "");
+    }
+    bench.write("mine/mine.wasm", wasm("drop"));
+    for (file, hour) in [("go.mod", 1), ("main.go", 1), ("below/more.go", 1), ("mine.wasm", 2)] {
+        touch(file, hour);
+    }
+    let ran = bench.plugin("test mine").await;
+    assert!(ran.code == Some(0) && !ran.err.contains("note"), "what is made, and notes, do not count: {}", ran.err);
+    touch("below/more.go", 3);
+    let note = "note: mine/mine.wasm is older than mine/below/more.go: weft plugin build mine\n";
+    says(&bench.plugin("test mine").await, 0, &[note, "1 fixtures passed"]);
+    touch("mine.wasm", 4);
+    assert!(!bench.plugin("test mine").await.err.contains("note"));
 }
 
 /// `weft plugin …` with a toolchain that is there, and what it compiles kept for the next time.

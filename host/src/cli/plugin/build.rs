@@ -10,6 +10,7 @@ use super::shell;
 use recipe::{Have, NameIn, Need, Output, RECIPES, Recipe};
 
 mod recipe;
+mod sources;
 mod world;
 
 #[derive(Debug, clap::Args)]
@@ -35,6 +36,12 @@ impl Build {
 /// Where the compiled plugin of a project is, or would be.
 pub(super) fn output(dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(Project::open(dir)?.output)
+}
+
+/// A source in a plugin's project that was changed after this file was compiled.
+pub(super) fn newer_source(dir: &Path, compiled: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let changed = std::fs::metadata(compiled).and_then(|file| file.modified());
+    Ok(sources::newer(dir, changed.with_context(|| compiled.display().to_string())?))
 }
 
 /// A directory with the source of a plugin.

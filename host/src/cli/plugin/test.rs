@@ -81,8 +81,12 @@ impl Test {
             return Ok(self.plugin.clone());
         }
         let file = build::output(&self.plugin)?;
+        let build = format!("weft plugin build {}", shell::quoted(&self.plugin));
         if !file.exists() {
-            bail!("there is no {}: weft plugin build {}", file.display(), shell::quoted(&self.plugin));
+            bail!("there is no {}: {build}", file.display());
+        }
+        if let Some(source) = build::newer_source(&self.plugin, &file)? {
+            eprintln!("note: {} is older than {}: {build}", file.display(), source.display());
         }
         Ok(file)
     }
