@@ -167,6 +167,11 @@ fn failed(error: &anyhow::Error) -> ExitCode {
         eprintln!("{mistakes}");
         return ExitCode::from(USAGE);
     }
+    if let Some(usage) = error.downcast_ref::<clap::Error>() {
+        // Nobody is left to tell when printing fails.
+        let _ = usage.print();
+        return ExitCode::from(USAGE);
+    }
     eprintln!("weft: {error:#}");
     ExitCode::FAILURE
 }

@@ -204,7 +204,7 @@ async fn run_takes_event_and_settings_from_files_or_standard_input() {
     let other = r#"{"notificationEventType":"o2ims.Resource.Deleted"}"#;
     says(&piped("described.wasm --event -", other).await, 0, &["it was not asked"]);
 
-    says(&piped("program-echo.wasm --event - --settings -", "{}").await, 1, &["both"]);
+    says(&piped("program-echo.wasm --event - --settings -", "{}").await, 64, &["both"]);
     says(&piped("program-echo.wasm --event event.json --settings -", "[]").await, 1, &["not a JSON object"]);
     says(&piped("program-echo.wasm --event -", "nonsense").await, 1, &["--event -", "not JSON"]);
     says(&piped("program-echo.wasm --event absent.json", "").await, 1, &["absent.json"]);

@@ -18,6 +18,13 @@ async fn usage_goes_to_whoever_asks_for_it() {
     assert_eq!((wrong.code, wrong.out.as_str()), (Some(64), ""));
     assert!(wrong.err.contains("--prot"));
     assert_eq!(run(&["frobnicate"], "").await.code, Some(64));
+    for command in [&["plugin", "list"][..], &["dlq", "list"], &["publish"]] {
+        for admin in ["foo", "127.0.0.1:8090", "https://127.0.0.1:8090", "http://127.0.0.1:8090?x"] {
+            let wrong = run(&[command, &["--admin", admin]].concat(), "{}").await;
+            assert_eq!(wrong.code, Some(64), "{admin}: {}", wrong.err);
+            assert!(wrong.err.contains("--admin") && wrong.err.contains("not a URL"), "{}", wrong.err);
+        }
+    }
     assert_eq!(run(&["--version"], "").await.out.trim(), format!("weft {}", env!("CARGO_PKG_VERSION")));
 }
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::uri::Scheme;
+use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
@@ -20,11 +21,16 @@ const LINE_BYTES_MAX: usize = 1024 * 1024;
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct AdminArgs {
     /// The daemon's admin listener.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8090", env = "WEFT_ADMIN_URL")]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8090", env = "WEFT_ADMIN_URL", value_parser = admin)]
     admin: String,
     /// A bearer token, where the daemon wants one.
     #[arg(long, env = "WEFT_ADMIN_TOKEN", hide_env_values = true)]
     token: Option<String>,
+}
+
+fn admin(text: &str) -> Result<String, &'static str> {
+    let is_url = text.parse::<Uri>().is_ok_and(|url| url.scheme() == Some(&Scheme::HTTP) && url.query().is_none());
+    if is_url { Ok(text.trim_end_matches('/').to_owned()) } else { Err("not a URL like http://127.0.0.1:8090") }
 }
 
 impl AdminArgs {
@@ -72,12 +78,12 @@ impl AdminArgs {
 
     /// The answer's body, once it is known that it is no refusal.
     async fn open(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Incoming> {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.admin.trim_end_matches('/')));
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.admin));
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         let request = request.header(header::CONTENT_TYPE, "application/json").body(Full::new(body));
-        let request = request.with_context(|| format!("--admin {}: not a URL", self.admin))?;
+        let request = request.with_context(|| format!("{path:?} is nothing to ask for"))?;
         let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
         let answered = tokio::time::timeout(TIMEOUT, client.request(request)).await.context("no answer in time")?;
         let (head, body) = answered

@@ -5,10 +5,11 @@ use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use clap::error::ErrorKind;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::signal::unix::{SignalKind, signal};
@@ -88,10 +89,10 @@ struct Shown<'a> {
 impl Run {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let from_stdin = [Some(&self.event), self.settings.as_ref()].into_iter().flatten();
-        ensure!(
-            from_stdin.filter(|file| is_stdin(file)).count() < 2,
-            "event and settings cannot both be standard input"
-        );
+        if from_stdin.filter(|file| is_stdin(file)).count() > 1 {
+            let message = "--event and --settings cannot both be standard input\n";
+            bail!(clap::Error::raw(ErrorKind::ArgumentConflict, message));
+        }
         if !self.watch {
             return self.once(&self.read()?).await;
         }
