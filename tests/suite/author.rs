@@ -97,6 +97,12 @@ async fn check_says_what_a_file_is_and_asks_for() {
     bench.write("weft.toml", "[plugin]\n");
     says(&bench.plugin("check counter.wasm --config weft.toml").await, 64, &["plugin"]);
 
+    // As wit/README.md has it of a later contract.
+    let later = std::fs::read_to_string(root().join("tests/fixtures/deliver.wat")).unwrap().replace("@0.1.0", "@0.2.0");
+    bench.write("later.wasm", wat::parse_str(later).unwrap());
+    let why = "imports what is not offered: weft:plugin/types@0.2.0";
+    says(&bench.plugin("check later.wasm").await, 1, &[why]);
+
     bench.write("nonsense.wasm", "nonsense");
     let ran = bench.plugin("check described.wasm nonsense.wasm wants-http.wasm absent.wasm").await;
     let whys = [
