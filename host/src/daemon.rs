@@ -79,8 +79,6 @@ pub struct Daemon {
     parts: Parts,
     /// What the chains name.
     chained: BTreeSet<String>,
-    /// The same with their settings, and where those stand.
-    used: Vec<(String, PluginRef)>,
     /// What plugins keep.
     state: Option<Arc<Store>>,
     /// What of the store somebody should know.
@@ -124,11 +122,10 @@ impl Daemon {
         let health = Arc::new(Health::starting());
         let gate = limits.gate();
         let parts = Parts { queue, directory, plugins, sender, health, telemetry, gate, limits };
-        let used = config.plugins_used();
-        let dangers = Dangers::of(&config, state.clone(), Arc::clone(&parts.plugins))?;
+        let dangers = Dangers::of(&config, state.clone(), Arc::clone(&parts.plugins), chained.clone())?;
         let config::Admin { tokens, connections_max, head_timeout, .. } = config.admin;
         let bounds = admin::Bounds { connections_max, head_timeout };
-        Ok(Daemon { parts, chained, used, state, dangers, tokens, bounds, listener })
+        Ok(Daemon { parts, chained, state, dangers, tokens, bounds, listener })
     }
 
     /// Where the admin listener is.
@@ -151,7 +148,7 @@ impl Daemon {
 
     /// Delivers until `shutdown` resolves, then drains and returns. It ends early, with an error, if a task panics.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-        let Daemon { parts, chained, used, state, dangers, tokens, bounds, listener } = self;
+        let Daemon { parts, chained, state, dangers, tokens, bounds, listener } = self;
         let plugins = Arc::clone(&parts.plugins);
         let stop = CancellationToken::new();
         let admin = Admin {
@@ -174,12 +171,7 @@ impl Daemon {
             () = compiled(&parts.plugins, &chained, &parts.health) => true,
             () = &mut shutdown => false,
         };
-        let ended = if compiled {
-            warn_of_settings(&used, &plugins);
-            host::run(parts, shutdown).await.map_err(Error::from)
-        } else {
-            Ok(())
-        };
+        let ended = if compiled { host::run(parts, shutdown).await.map_err(Error::from) } else { Ok(()) };
         plugins.stop().await;
         if let Some(state) = state {
             state.close();
@@ -223,13 +215,14 @@ async fn compiled(plugins: &Plugins, chained: &BTreeSet<String>, health: &Health
     }
 }
 
-/// Their deliveries will fail; that is no reason not to start.
-fn warn_of_settings(used: &[(String, PluginRef)], plugins: &Plugins) {
-    for (path, used) in used {
-        for mistake in plugins.check_settings(&used.name, &used.settings) {
-            tracing::warn!(plugin = used.name, "{path}.{mistake}");
-        }
-    }
+/// Settings that do not fit what a plugin says of them, with where they stand. Their deliveries will fail; that is no reason not
+/// to start.
+pub(crate) fn unfit(used: &[(String, PluginRef)], plugins: &Plugins) -> BTreeSet<String> {
+    let mistakes = used.iter().flat_map(|(path, used)| {
+        let mistakes = plugins.check_settings(&used.name, &used.settings).into_iter();
+        mistakes.map(move |mistake| format!("{path}.{mistake} (plugin {})", used.name))
+    });
+    mistakes.collect()
 }
 
 /// How the queue tells which entries wait for their turn; `None` if no subscription keeps an order.

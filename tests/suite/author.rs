@@ -214,6 +214,9 @@ async fn run_takes_event_and_settings_from_files_or_standard_input() {
     says(&piped("program-echo.wasm --event event.json --settings -", "[]").await, 1, &["not a JSON object"]);
     says(&piped("program-echo.wasm --event -", "nonsense").await, 1, &["--event -", "not JSON"]);
     says(&piped("program-echo.wasm --event absent.json", "").await, 1, &["absent.json"]);
+    bench.write("small.toml", "[delivery]\nbody_bytes_max = \"10B\"\n");
+    let large = piped("program-echo.wasm --event event.json --config small.toml", "").await;
+    says(&large, 1, &["--event event.json", "delivery.body_bytes_max is 10"]);
     says(&piped("program-echo.wasm", "").await, 64, &["--event"]);
 }
 

@@ -130,6 +130,8 @@ async fn each_does_what_its_fixtures_show() {
         let fixtures = plugin.path().join("fixtures").display().to_string();
         let ran = process::run(&["plugin", "test", &file, "--fixtures", &fixtures], "").await;
         assert_eq!(ran.code, Some(0), "{name}: {}{}", ran.out, ran.err);
+        let checked = process::run(&["plugin", "check", &file, "--grant", "state"], "").await;
+        assert!(checked.code == Some(0) && !checked.out.contains("wasi:"), "{name} has std: {}", checked.out);
         judged.push(name);
     }
     judged.sort();

@@ -220,6 +220,7 @@ async fn reuse_of_a_plugin_that_does_not_allow_it_is_told() {
         (list.matches("  ready").count() == 3).then_some(list)
     });
     let (list, told) = (list.await, "reuse = 5 has no effect");
+    assert!(list.contains("version 1.2.0: counts its calls\n"), "{list}");
     let lines: Vec<&str> = list.lines().collect();
     let after_it = lines.iter().position(|line| line.starts_with("deliver ")).unwrap() + 1;
     assert!(

@@ -31,10 +31,7 @@ impl Check {
                 mistakes.push(format!("plugin {used}: there is no {used}.wasm in {dir} (plugins.dir)"));
             }
         }
-        for (path, used) in config.plugins_used() {
-            let wrong = plugins.check_settings(&used.name, &used.settings);
-            mistakes.extend(wrong.iter().map(|mistake| format!("{path}.{mistake} (plugin {})", used.name)));
-        }
+        mistakes.extend(daemon::unfit(&config.plugins_used(), &plugins));
         mistakes.sort();
         if !mistakes.is_empty() {
             bail!("{}", mistakes.join("\n"));

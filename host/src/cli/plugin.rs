@@ -9,7 +9,7 @@ mod list;
 mod new;
 mod run;
 mod shell;
-mod source;
+pub(super) mod source;
 mod test;
 mod tree;
 

@@ -35,15 +35,16 @@ impl Dangers {
         config: &Config,
         state: Option<Arc<Store>>,
         plugins: Arc<Plugins>,
+        chained: BTreeSet<String>,
     ) -> Result<Dangers, queue::Error> {
         let (left_out, spread) = (LeftOut::of(&config.queue)?, Spread::of(&config.queue)?);
-        let (chained, used) = (config.directory().plugins(), config.plugins_used());
-        Ok(Dangers { left_out, spread, state, plugins, chained, used })
+        Ok(Dangers { left_out, spread, state, plugins, chained, used: config.plugins_used() })
     }
 
     /// For as long as it is polled. A store that does not answer is asked again; what it said before still counts.
     pub(super) async fn watch(self, queue: Arc<dyn Queue>, health: Arc<Health>) {
-        let (mut dangers, mut changes) = (Vec::new(), self.plugins.changes());
+        let (mut dangers, mut unfit) = (Vec::new(), BTreeSet::new());
+        let mut changes = self.plugins.changes();
         loop {
             if let Ok(found) = self.look(&*queue).await {
                 // How much waits where nobody looks changes all the time, which is no news.
@@ -52,22 +53,18 @@ impl Dangers {
                 }
                 dangers = found;
             }
-            health.warn(dangers.iter().cloned().chain(self.of_plugins()).collect());
+            let is_unfit = super::unfit(&self.used, &self.plugins);
+            is_unfit.difference(&unfit).for_each(|mistake| tracing::warn!("{mistake}"));
+            unfit = is_unfit;
+            // Of these the log told when their files were looked into.
+            let in_want = self.plugins.in_want(&self.chained);
+            health.warn(dangers.iter().chain(&in_want).chain(&unfit).cloned().collect());
             let changed = async { changes.changed().await.is_ok() };
             // Plugins that come in a swarm are looked at once.
             if tokio::time::timeout(EVERY, changed).await == Ok(true) {
                 tokio::time::sleep(GATHER).await;
             }
         }
-    }
-
-    /// The log told of each when its file was looked into.
-    fn of_plugins(&self) -> Vec<String> {
-        let unfit = self.used.iter().flat_map(|(path, used)| {
-            let mistakes = self.plugins.check_settings(&used.name, &used.settings).into_iter();
-            mistakes.map(move |mistake| format!("{path}.{mistake} (plugin {})", used.name))
-        });
-        self.plugins.in_want(&self.chained).into_iter().chain(unfit).collect()
     }
 
     async fn look(&self, queue: &dyn Queue) -> Result<Vec<String>, queue::Error> {

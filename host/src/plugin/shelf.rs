@@ -84,7 +84,7 @@ impl Shelf {
         match self.placed.load().get(name).map(|place| &place.status.state) {
             Some(State::Refused(Refusal::Missing)) | None => "there is no such plugin".to_owned(),
             Some(State::Refused(refusal)) => format!("it was refused: {refusal}"),
-            // A new version is put there before this is asked again.
+            // It may have become ready since it was asked for.
             Some(State::Waiting | State::Ready) => "it is still being compiled".to_owned(),
         }
     }

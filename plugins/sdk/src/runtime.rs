@@ -1,9 +1,11 @@
-//! What a plugin without Rust's standard library needs in its place: memory, and somebody to tell when it panics.
+//! What a plugin without Rust's standard library needs in its place: memory, what outlives a call, and somebody to tell when it
+//! panics.
 
-#![allow(unsafe_code, reason = "an allocator")]
+#![allow(unsafe_code, reason = "an allocator, and a static of the one thread")]
 
 use alloc::string::ToString;
 use core::alloc::{GlobalAlloc, Layout};
+use core::cell::RefCell;
 use core::ffi::c_void;
 use core::panic::PanicInfo;
 
@@ -16,13 +18,12 @@ struct CLibrary;
 #[global_allocator]
 static MEMORY: CLibrary = CLibrary;
 
-/// Of what `malloc` returns.
-const ALIGNMENT: usize = 16;
+/// Of what `malloc` returns, at least.
+const ALIGNMENT: usize = 8;
 
 #[link(name = "c")]
 unsafe extern "C" {
     fn malloc(size: usize) -> *mut c_void;
-    fn calloc(count: usize, size: usize) -> *mut c_void;
     fn realloc(memory: *mut c_void, size: usize) -> *mut c_void;
     fn aligned_alloc(alignment: usize, size: usize) -> *mut c_void;
     fn free(memory: *mut c_void);
@@ -40,17 +41,6 @@ unsafe impl GlobalAlloc for CLibrary {
 
     unsafe fn dealloc(&self, memory: *mut u8, _: Layout) {
         unsafe { free(memory.cast()) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if layout.align() <= ALIGNMENT {
-            return unsafe { calloc(1, layout.size()) }.cast();
-        }
-        let memory = unsafe { self.alloc(layout) };
-        if !memory.is_null() {
-            unsafe { memory.write_bytes(0, layout.size()) };
-        }
-        memory
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
@@ -75,11 +65,32 @@ unsafe impl GlobalAlloc for CLibrary {
 unsafe extern "C" fn cabi_realloc(memory: *mut u8, size: usize, alignment: usize, new_size: usize) -> *mut u8 {
     let moved = match (size, new_size) {
         (0, 0) => return core::ptr::without_provenance_mut(alignment),
-        // The host asks for no alignment that the C library has to be told.
+        // No value of the component model needs more alignment than `malloc` gives.
         (0, _) => unsafe { malloc(new_size) },
         (_, _) => unsafe { realloc(memory.cast(), new_size) },
     };
     if moved.is_null() { core::arch::wasm32::unreachable() } else { moved.cast() }
+}
+
+/// What `thread_local!` makes, where there is one thread.
+pub(crate) struct OneThread<T>(RefCell<T>);
+
+// SAFETY: nothing is shared where there are no threads; with those of WebAssembly this would not compile.
+#[cfg(not(target_feature = "atomics"))]
+unsafe impl<T> Sync for OneThread<T> {}
+
+impl<T> OneThread<T> {
+    pub(crate) const fn new(value: T) -> OneThread<T> {
+        OneThread(RefCell::new(value))
+    }
+
+    pub(crate) fn with<R>(&self, look: impl FnOnce(&RefCell<T>) -> R) -> R {
+        look(&self.0)
+    }
+
+    pub(crate) fn with_borrow_mut<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        change(&mut self.0.borrow_mut())
+    }
 }
 
 /// Says where and why in the daemon's log, and ends the call.

@@ -16,28 +16,8 @@ std::thread_local! {
     static KEPT: RefCell<Kept> = const { RefCell::new(Vec::new()) };
 }
 
-/// The same where there is one thread.
 #[cfg(all(target_arch = "wasm32", not(feature = "std")))]
-static KEPT: OneThread = OneThread(RefCell::new(Vec::new()));
-
-#[cfg(all(target_arch = "wasm32", not(feature = "std")))]
-struct OneThread(RefCell<Kept>);
-
-// SAFETY: plugins have one thread; the target has no others.
-#[cfg(all(target_arch = "wasm32", not(feature = "std"), not(target_feature = "atomics")))]
-#[allow(unsafe_code, reason = "a static of one thread")]
-unsafe impl Sync for OneThread {}
-
-#[cfg(all(target_arch = "wasm32", not(feature = "std")))]
-impl OneThread {
-    fn with<T>(&self, look: impl FnOnce(&RefCell<Kept>) -> T) -> T {
-        look(&self.0)
-    }
-
-    fn with_borrow_mut<T>(&self, change: impl FnOnce(&mut Kept) -> T) -> T {
-        change(&mut self.0.borrow_mut())
-    }
-}
+static KEPT: crate::runtime::OneThread<Kept> = crate::runtime::OneThread::new(Vec::new());
 
 /// What was read of this revision, or else what `read` makes of it.
 pub(crate) fn cached<T: 'static, E>(revision: u64, read: impl FnOnce() -> Result<T, E>) -> Result<Rc<T>, E> {

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use bytes::Bytes;
 use serde::Serialize;
 
 use crate::admin::dead_letters::Letter;
 use crate::cli::desk::{Desk, Keep, Question, Terms};
+use crate::cli::plugin::source;
 use crate::plugin::Decision;
 use crate::plugin::difference::changes;
 
@@ -80,14 +81,7 @@ impl DryRun {
     }
 
     async fn load(&self, file: &Path) -> anyhow::Result<(Desk, Option<String>)> {
-        let read = |file: &PathBuf| {
-            let settings = std::fs::read_to_string(file).with_context(|| format!("--settings {}", file.display()))?;
-            match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&settings) {
-                Ok(_) => Ok(settings),
-                Err(error) => bail!("--settings: not a JSON object: {error}"),
-            }
-        };
-        let settings = self.settings.as_ref().map(read).transpose()?;
+        let settings = self.settings.as_deref().map(|file| source::settings(Some(file))).transpose()?;
         Ok((Desk::load(file, &self.terms, Keep::Code).await?, settings))
     }
 }

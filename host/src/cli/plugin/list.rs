@@ -90,7 +90,7 @@ fn on_one_line(name: &str) -> String {
 
 /// Of WASI the packages, of all else the interfaces, without versions.
 fn in_short(imports: &[String]) -> String {
-    let short = |import: &'_ String| {
+    let short = |import: &String| {
         let (path, _) = import.split_once('@').unwrap_or((import, ""));
         let shown = if path.starts_with("wasi:") { path.split('/').next().unwrap_or(path) } else { path };
         on_one_line(shown)

@@ -18,7 +18,7 @@ pub(super) fn read(option: &str, file: &Path) -> anyhow::Result<String> {
 }
 
 /// Settings out of a file; `{}` if there is none.
-pub(super) fn settings(file: Option<&Path>) -> anyhow::Result<String> {
+pub(in crate::cli) fn settings(file: Option<&Path>) -> anyhow::Result<String> {
     let Some(file) = file else { return Ok("{}".to_owned()) };
     let text = read("--settings", file)?;
     if let Err(error) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text) {
