@@ -105,8 +105,12 @@ impl Delivery {
         let endpoint = endpoint.map_err(|error| envelope.dead(DeadReason::BadUrl, error.to_string(), context.now))?;
         let identity = Identity::of(&notification.event, &envelope.subscription_id)
             .map_err(|error| envelope.dead(DeadReason::Malformed, error, context.now))?;
-        let event = Arc::new(notification.event);
         let settings = (context.settings)(&envelope.subscription_id);
+        let mut event = notification.event;
+        if settings.chain.is_empty() {
+            event.forget_index();
+        }
+        let event = Arc::new(event);
         let subscription = Subscription { id: envelope.subscription_id.into(), endpoint, settings };
         Ok(Delivery {
             handle: entry.handle,

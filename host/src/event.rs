@@ -1,13 +1,12 @@
 //! An event: what happened, an immutable fact. Reads the O2-IMS notification a producer writes and cuts the
 //! callback URL out of it; every other byte of the body stays as the producer wrote it.
 
-use std::ops::Range;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use jiter::Jiter;
+use memchr::memchr;
 
-use crate::json::{self, Index, Pointer};
+use crate::json::{self, Index, Kind, Place, Pointer};
 
 /// What of an event's JSON becomes the request's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,7 +31,7 @@ pub struct Event {
     pub raw: Bytes,
     /// What is sent of it.
     pub body: Bytes,
-    index: OnceLock<Option<Index>>,
+    index: OnceLock<Index>,
 }
 
 /// An event and whom the producer addressed it to.
@@ -70,14 +69,14 @@ impl From<json::Error> for Error {
 impl Notification {
     /// Reads an event's JSON. `fallback_id` names it if the producer did not.
     pub fn parse(raw: Bytes, form: BodyForm, fallback_id: impl FnOnce() -> String) -> Result<Notification, Error> {
-        let members = Members::read(&raw)?;
-        let body = match form {
-            BodyForm::Verbatim => raw.clone(),
-            BodyForm::WithoutCallback => {
-                let cuts: Vec<_> =
-                    members.callback_cuts.ranges().into_iter().map(|range| (range, b"".as_slice())).collect();
-                if cuts.is_empty() { raw.clone() } else { json::splice(&raw, cuts).into() }
+        let index = Index::build(&raw)?;
+        let members = Members::read(&raw, &index)?;
+        let (body, index) = match form {
+            BodyForm::WithoutCallback if !members.callbacks.is_empty() => {
+                let (body, index) = index.without(&raw, &members.callbacks);
+                (body.into(), index)
             }
+            BodyForm::WithoutCallback | BodyForm::Verbatim => (raw.clone(), index),
         };
         let event = Event {
             id: members.notification_id.unwrap_or_else(fallback_id),
@@ -85,7 +84,7 @@ impl Notification {
             tenant: members.tenant,
             raw,
             body,
-            index: OnceLock::new(),
+            index: index.into(),
         };
         Ok(Notification { event, subscription_id: members.subscription_id, callback_url: members.callback_url })
     }
@@ -106,14 +105,19 @@ impl Event {
             "source" => "/source",
             _ => return None,
         };
-        let place = self.index()?.find(&self.body, &Pointer::parse(pointer)?)?;
-        serde_json::from_slice(&self.body[place.value]).ok()
+        let place = self.index().find(&self.body, &Pointer::parse(pointer)?)?;
+        (place.kind == Kind::Text).then(|| json::text(&self.body[place.value]).into_owned())
     }
 
-    /// Where everything stands in [`Event::body`]; built when first asked for and shared from then on.
+    /// Where everything stands in [`Event::body`].
     #[must_use]
-    pub fn index(&self) -> Option<&Index> {
-        self.index.get_or_init(|| Index::of_checked(&self.body).ok()).as_ref()
+    pub fn index(&self) -> &Index {
+        self.index.get_or_init(|| Index::of_checked(&self.body))
+    }
+
+    /// Gives its memory back, which may be more than the event's, until somebody asks for it.
+    pub fn forget_index(&mut self) {
+        self.index = OnceLock::new();
     }
 }
 
@@ -125,67 +129,39 @@ struct Members {
     notification_id: Option<String>,
     callback_url: Option<String>,
     tenant: Option<String>,
-    callback_cuts: json::Cuts,
+    /// Where the callback URLs are, to be cut out.
+    callbacks: Vec<Place>,
 }
 
 impl Members {
-    fn read(raw: &Bytes) -> Result<Members, Error> {
-        let text = std::str::from_utf8(raw).map_err(|error| json::Error::NotUtf8(error.valid_up_to()))?;
-        let mut json = Jiter::new(text.as_bytes());
-        let syntax =
-            |json: &Jiter<'_>, error: &jiter::JiterError| Error::NotJson(json::Error::Syntax(error.description(json)));
-        if json.peek().map_err(|error| syntax(&json, &error))? != jiter::Peek::Object {
-            return Err(json::Index::build(raw).map_or_else(Error::NotJson, |_| Error::NotAnObject));
+    fn read(raw: &[u8], index: &Index) -> Result<Members, Error> {
+        let mut read = Members::default();
+        if index.root().kind != Kind::Object {
+            return Err(Error::NotAnObject);
         }
-        let mut members = Members::default();
-        let mut before = json.current_index() + 1;
-        let mut name = json.known_object().map(|name| name.map(Name::of));
-        while let Some(member) = name.map_err(|error| syntax(&json, &error))? {
-            let after_name = json.current_index();
-            let value = members.value(&mut json, member).map_err(|error| match error {
-                MemberError::Syntax(error) => syntax(&json, &error),
-                MemberError::NotAString(name) => Error::NotAString(name),
-            })?;
-            let name_start = || json::member_name(raw, before, after_name).start;
-            members.callback_cuts.member(member == Name::CallbackUrl, name_start, value.end);
-            before = value.end;
-            if member == Name::Tenant {
-                let tenant: Option<String> = serde_json::from_slice(&raw[value]).ok();
-                members.tenant = tenant.filter(|tenant| !tenant.is_empty());
-            }
-            name = json.next_key().map(|name| name.map(Name::of));
+        for member in index.inside(&index.root()) {
+            let Some(name) = Name::of(&raw[member.name.clone()]) else { continue };
+            let kept = match name {
+                Name::SubscriptionId => &mut read.subscription_id,
+                Name::EventType => &mut read.event_type,
+                Name::NotificationId => &mut read.notification_id,
+                Name::CallbackUrl => {
+                    read.callbacks.push(member.clone());
+                    &mut read.callback_url
+                }
+                Name::Tenant => &mut read.tenant,
+            };
+            // A repeated name counts as the last one says, as for most readers.
+            *kept = match member.kind {
+                Kind::Text => Some(json::text(&raw[member.value]).into_owned()).filter(|text| !text.is_empty()),
+                Kind::Null => None,
+                _ if name == Name::Tenant => None,
+                Kind::Boolean | Kind::Number | Kind::Array | Kind::Object => {
+                    return Err(Error::NotAString(name.text()));
+                }
+            };
         }
-        json.finish().map_err(|error| syntax(&json, &error))?;
-        Ok(members)
-    }
-
-    /// Reads one member's value and says where it stood. A repeated name counts as the last one says, as for most readers.
-    fn value(&mut self, json: &mut Jiter<'_>, name: Name) -> Result<Range<usize>, MemberError> {
-        let peek = json.peek()?;
-        let start = json.current_index();
-        let kept = match name {
-            Name::SubscriptionId => Some(&mut self.subscription_id),
-            Name::EventType => Some(&mut self.event_type),
-            Name::NotificationId => Some(&mut self.notification_id),
-            Name::CallbackUrl => Some(&mut self.callback_url),
-            Name::Tenant | Name::Other => None,
-        };
-        match (kept, peek) {
-            (Some(kept), jiter::Peek::String) => {
-                let text = json.known_str()?;
-                *kept = (!text.is_empty()).then(|| text.to_owned());
-            }
-            (Some(kept), jiter::Peek::Null) => {
-                json.known_null()?;
-                *kept = None;
-            }
-            (Some(_), _) => {
-                json.known_skip(peek)?;
-                return Err(MemberError::NotAString(name.text()));
-            }
-            (None, _) => json.known_skip(peek)?,
-        }
-        Ok(start..json.current_index())
+        Ok(read)
     }
 }
 
@@ -196,15 +172,18 @@ enum Name {
     NotificationId,
     CallbackUrl,
     Tenant,
-    Other,
 }
 
 impl Name {
-    fn of(text: &str) -> Name {
-        [Name::SubscriptionId, Name::EventType, Name::NotificationId, Name::CallbackUrl, Name::Tenant]
-            .into_iter()
-            .find(|name| name.text() == text)
-            .unwrap_or(Name::Other)
+    const ALL: [Name; 5] =
+        [Name::SubscriptionId, Name::EventType, Name::NotificationId, Name::CallbackUrl, Name::Tenant];
+
+    /// `None` for all others.
+    fn of(quoted: &[u8]) -> Option<Name> {
+        let known = |text: &[u8]| Name::ALL.into_iter().find(|name| name.text().as_bytes() == text);
+        let is_escaped = || memchr(b'\\', quoted).is_some();
+        known(&quoted[1..quoted.len() - 1])
+            .or_else(|| if is_escaped() { known(json::text(quoted).as_bytes()) } else { None })
     }
 
     fn text(self) -> &'static str {
@@ -214,19 +193,7 @@ impl Name {
             Name::NotificationId => "notificationId",
             Name::CallbackUrl => "callbackUrl",
             Name::Tenant => "tenantId",
-            Name::Other => "",
         }
-    }
-}
-
-enum MemberError {
-    Syntax(jiter::JiterError),
-    NotAString(&'static str),
-}
-
-impl From<jiter::JiterError> for MemberError {
-    fn from(error: jiter::JiterError) -> Self {
-        MemberError::Syntax(error)
     }
 }
 
@@ -244,6 +211,7 @@ mod tests {
         let notification = parse(json).expect("an event");
         assert_eq!(notification.callback_url.as_deref(), callback);
         assert_eq!(std::str::from_utf8(&notification.event.body).unwrap(), body);
+        assert_eq!(notification.event.index(), &Index::build(body.as_bytes()).unwrap());
         assert_eq!(notification.event.raw, json.as_bytes());
     }
 
@@ -302,6 +270,12 @@ mod tests {
     }
 
     #[test]
+    fn half_a_surrogate_pair_is_sent_as_it_is_and_read_as_no_character() {
+        cut(r#"{"callbackUrl":"u","notificationId":"a\ud800b"}"#, Some("u"), r#"{"notificationId":"a\ud800b"}"#);
+        assert_eq!(parse(r#"{"notificationId":"a\ud800b"}"#).unwrap().event.id, "a\u{fffd}\u{fffd}\u{fffd}b");
+    }
+
+    #[test]
     fn null_and_empty_are_absent() {
         cut(r#"{"callbackUrl":null,"a":1}"#, None, r#"{"a":1}"#);
         cut(r#"{"callbackUrl":""}"#, None, "{}");
@@ -341,7 +315,7 @@ mod tests {
             after in proptest::collection::vec("[a-z]{1,3}", 0..3),
             space in "[ \n\t]{0,2}",
         ) {
-            let member = |name: &String| format!("{space}\"{name}\"{space}:{space}1.0{space}");
+            let member = |name: &String| format!("{space}\"{name}\"{space}:{space}[{{\"a\":1.0}}]{space}");
             let callback = format!("{space}\"callbackUrl\"{space}:{space}\"u\"{space}");
             let mut members: Vec<String> = before.iter().map(member).collect();
             members.push(callback);
@@ -352,6 +326,7 @@ mod tests {
             )).unwrap();
             let body: serde_json::Value = serde_json::from_slice(&notification.event.body).unwrap();
             proptest::prop_assert_eq!(body, expected);
+            proptest::prop_assert_eq!(notification.event.index(), &Index::build(&notification.event.body).unwrap());
         }
     }
 }

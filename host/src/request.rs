@@ -203,7 +203,7 @@ impl Draft {
 
     fn index(&self) -> Option<&Index> {
         match &self.body {
-            None => self.event.index(),
+            None => Some(self.event.index()),
             Some(body) => self.index.get_or_init(|| Index::build(body).ok().map(Arc::new)).as_deref(),
         }
     }

@@ -120,13 +120,19 @@ fn merging_follows_rfc_7386() {
 }
 
 #[test]
+fn texts_are_decoded() {
+    assert_eq!(text(r#""plain é""#.as_bytes()), "plain é");
+    assert_eq!(text(r#""a\"\u00e9\n😀""#.as_bytes()), "a\"é\n😀");
+    assert_eq!(text(br#""""#), "");
+    assert!(text(br#""a\ud800b""#).starts_with("a\u{fffd}"));
+}
+
+#[test]
 fn what_is_not_json_is_refused() {
     for bad in ["", "{", "{\"a\":}", "[1,]", "{\"a\":1}x", "nul", "{'a':1}", "[1 2]", "\u{feff}{}", "{\"a\":01}"] {
         assert!(Index::build(bad.as_bytes()).is_err(), "{bad}");
     }
     assert_eq!(Index::build(b"{\"a\":\"\xff\"}").unwrap_err(), Error::NotUtf8(6));
-    let deep = "[".repeat(200) + &"]".repeat(200);
-    assert_eq!(Index::build(deep.as_bytes()).unwrap_err(), Error::TooDeep);
     assert_eq!(Pointer::parse("a"), None);
     assert_eq!(Pointer::parse("/a~2"), None);
     assert_eq!(Pointer::parse("/a~"), None);
@@ -158,6 +164,46 @@ fn any_value() -> impl proptest::strategy::Strategy<Value = Value> {
         ]
     })
 }
+
+/// What JSON is made of, and a little more.
+const TOKENS: &[&str] = &[
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\"",
+    "\"a\"",
+    "\"12345678\"",
+    "\\",
+    "\\n",
+    "\\x",
+    "\\u00e9",
+    "\\ud800",
+    "\\u12",
+    "-",
+    "0",
+    "1",
+    "23",
+    ".",
+    "e",
+    "E+",
+    "e-",
+    "true",
+    "false",
+    "null",
+    "nul",
+    " ",
+    "\n",
+    "\t",
+    "\u{1}",
+    "\u{b}",
+    "\u{7f}",
+    "é",
+    "'",
+    "/",
+];
 
 /// Each value that is in it, with the names and positions that lead to it.
 fn places(value: &Value, path: &mut Vec<String>, found: &mut Vec<(Vec<String>, Value)>) {
@@ -196,6 +242,27 @@ proptest::proptest! {
             let found: Value = serde_json::from_slice(&document[place.value]).unwrap();
             proptest::prop_assert_eq!(found, expected);
         }
+    }
+
+    #[test]
+    fn what_serde_json_takes_is_taken_and_nothing_else(
+        tokens in proptest::collection::vec(proptest::sample::select(TOKENS), 0..12), value in any_value(), at: usize,
+    ) {
+        let agree = |document: &str| {
+            let taken = serde_json::from_str::<serde::de::IgnoredAny>(document).is_ok();
+            assert_eq!(Index::build(document.as_bytes()).is_ok(), taken, "{document}");
+        };
+        let tokens = tokens.concat();
+        agree(&tokens);
+        agree(&format!("[{tokens}]"));
+        agree(&format!("{{\"a\":{tokens}}}"));
+        agree(&format!("\"{tokens}"));
+        // Something good, broken somewhere.
+        let value = value.to_string();
+        let at = (0..=value.len()).rev().find(|from| *from <= at % (value.len() + 1) && value.is_char_boundary(*from));
+        let (before, behind) = value.split_at(at.unwrap_or_default());
+        agree(&format!("{before}{tokens}{behind}"));
+        agree(before);
     }
 
     #[test]
