@@ -393,8 +393,8 @@ impl Config {
     fn plugin_use(&self, plugin: &PluginRef) -> PluginUse {
         let named = self.plugins.named.get(&plugin.name).and_then(|named| named.on_error);
         PluginUse {
-            name: plugin.name.clone(),
-            settings: plugin.settings.clone(),
+            name: plugin.name.as_str().into(),
+            settings: plugin.settings.as_str().into(),
             settings_revision: revision(&plugin.settings),
             on_error: plugin.on_error.or(named).unwrap_or_default(),
             mode: plugin.mode,

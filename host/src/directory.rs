@@ -25,7 +25,7 @@ impl Directory {
     #[must_use]
     pub fn plugins(&self) -> BTreeSet<String> {
         let chains = self.by_id.values().chain([&self.defaults]).flat_map(|settings| &settings.chain);
-        chains.map(|plugin| plugin.name.clone()).collect()
+        chains.map(|plugin| plugin.name.to_string()).collect()
     }
 
     /// Whether any subscription keeps an order.

@@ -318,10 +318,10 @@ impl Plugins {
                 continue;
             }
             let began = Instant::now();
-            let Called { answer, draft: left, reached, asked, memory } =
-                self.step(step, version.as_ref(), &call, draft).await;
+            let Called { answer, draft: left, reached, asked, memory, ended } =
+                self.step(step, version.as_ref(), input(step, &call, draft), began).await;
             draft = left;
-            let (plugin, ending, duration) = (step.name.clone(), Ending::of(&answer), began.elapsed());
+            let (plugin, ending, duration) = (Arc::clone(&step.name), Ending::of(&answer), ended - began);
             reports.push(PluginReport { plugin, ending, duration, reached, asked });
             if let Some(version) = &version {
                 version.stats.ended(ending, duration, memory);
@@ -340,20 +340,23 @@ impl Plugins {
     }
 
     /// Calls, unless the breaker is open.
-    async fn step(&self, step: &PluginUse, version: Option<&Arc<Loaded>>, call: &Arc<Call>, draft: Draft) -> Called {
+    async fn step(&self, step: &PluginUse, version: Option<&Arc<Loaded>>, input: Input, now: Instant) -> Called {
         let Some(version) = version else {
-            return Called::not(Failure::new(Ending::Missing, self.shelf.why_missing(&step.name)), draft);
+            return Called::not(Failure::new(Ending::Missing, self.shelf.why_missing(&step.name)), input.draft);
         };
         if let Err(error) = version.profile.check(step) {
-            return Called::not(Failure::new(Ending::Settings, format!("its settings do not fit: {error}")), draft);
+            return Called::not(
+                Failure::new(Ending::Settings, format!("its settings do not fit: {error}")),
+                input.draft,
+            );
         }
-        let pass = match version.breaker.enter(Instant::now()) {
+        let pass = match version.breaker.enter(now) {
             Ok(pass) => pass,
-            Err(left) => return Called::not(Failure::open(left), draft),
+            Err(left) => return Called::not(Failure::open(left), input.draft),
         };
-        let called = self.slots.call(version, input(step, call, draft)).await;
-        if pass.ended(Ending::of(&called.answer), Instant::now()) {
-            warn!(plugin = step.name, digest = version.digest, "plugin keeps failing: not called for a while");
+        let called = self.slots.call(version, input).await;
+        if pass.ended(Ending::of(&called.answer), called.ended) {
+            warn!(plugin = &*step.name, digest = version.digest, "plugin keeps failing: not called for a while");
         }
         called
     }
@@ -367,12 +370,17 @@ impl Plugins {
 }
 
 fn input(step: &PluginUse, call: &Arc<Call>, draft: Draft) -> Input {
-    Input { call: Arc::clone(call), draft, settings: step.settings.clone(), settings_revision: step.settings_revision }
+    Input {
+        call: Arc::clone(call),
+        draft,
+        settings: Arc::clone(&step.settings),
+        settings_revision: step.settings_revision,
+    }
 }
 
 /// What a verdict means for the chain; `None` goes on.
 fn decide(step: &PluginUse, verdict: Verdict, reason_bytes_max: usize) -> Option<Decision> {
-    let plugin = step.name.clone();
+    let plugin = step.name.to_string();
     let reason = |text: String| clean(&text, reason_bytes_max);
     match verdict {
         Verdict::Deliver => None,
@@ -387,7 +395,7 @@ fn decide(step: &PluginUse, verdict: Verdict, reason_bytes_max: usize) -> Option
 
 /// What a failure means for the chain; `None` goes on.
 fn judge(step: &PluginUse, call: &Call, failure: Failure) -> Option<Decision> {
-    let plugin = step.name.clone();
+    let plugin = step.name.to_string();
     let (lasting, error) = (failure.lasting(), failure.error);
     match step.on_error {
         OnError::Retry => Some(Decision::Failed { plugin, error, lasting }),

@@ -83,9 +83,9 @@ pub enum Ordering {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginUse {
     /// The file's name without `.wasm`.
-    pub name: String,
+    pub name: Arc<str>,
     /// This subscription's settings for it, as JSON text.
-    pub settings: String,
+    pub settings: Arc<str>,
     /// Changes when `settings` would.
     pub settings_revision: u64,
     /// What a failed call means.

@@ -285,13 +285,13 @@ impl Telemetry {
 
     pub(crate) fn plugins_ran(&self, reports: &[PluginReport]) {
         for report in reports {
-            self.of_plugins.calls.with_label_values(&[report.plugin.as_str(), report.ending.name()]).inc();
-            self.of_plugins.seconds.with_label_values(&[report.plugin.as_str()]).observe(report.duration.as_secs_f64());
+            self.of_plugins.calls.with_label_values(&[&*report.plugin, report.ending.name()]).inc();
+            self.of_plugins.seconds.with_label_values(&[&*report.plugin]).observe(report.duration.as_secs_f64());
             for limit in &report.reached {
-                self.of_plugins.limits.with_label_values(&[report.plugin.as_str(), limit.name()]).inc();
+                self.of_plugins.limits.with_label_values(&[&*report.plugin, limit.name()]).inc();
             }
             for asked in &report.asked {
-                self.of_plugins.requests.with_label_values(&[report.plugin.as_str(), asked.name()]).inc();
+                self.of_plugins.requests.with_label_values(&[&*report.plugin, asked.name()]).inc();
             }
         }
     }

@@ -90,6 +90,7 @@ fn what_cannot_be_is_refused() {
         ("[delivery]\nmax_retries = -1", "a whole number"),
         ("[delivery]\ntimeout = 10", "durations are texts"),
         ("[delivery]\ntimeout = \"0s\"", "longer than nothing"),
+        ("[delivery]\ntimeout = \"101years\"", "at most 100 years"),
         ("[queue]\ndead_after = \"2s\"", "set it to 3s or more"),
         ("[queue]\nheartbeat = \"30s\"", "set it to 1m 30s or more"),
         ("[delivery]\nbody_bytes_max = \"1 elephant\"", "sizes look like"),

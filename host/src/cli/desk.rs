@@ -97,8 +97,8 @@ pub(super) struct Question {
     pub call: Call,
     /// The request as it is before.
     pub draft: Draft,
-    /// JSON text.
-    pub settings: String,
+    /// The plugin, and what the subscription sets for it.
+    pub step: PluginUse,
 }
 
 /// What came of asking.
@@ -181,10 +181,10 @@ impl Desk {
     }
 
     /// Its settings in a subscription's chain, as --config has them; `None` if it is not in there.
-    pub(super) fn settings_for(&self, subscription_id: &str) -> Option<String> {
+    pub(super) fn settings_for(&self, subscription_id: &str) -> Option<Arc<str>> {
         let settings = self.directory.as_ref()?.settings(subscription_id);
-        let used = settings.chain.iter().find(|used| used.name == self.status.name)?;
-        Some(used.settings.clone())
+        let used = settings.chain.iter().find(|used| *used.name == self.status.name)?;
+        Some(Arc::clone(&used.settings))
     }
 
     /// Bytes of memory that the hungriest call had.
@@ -217,19 +217,23 @@ impl Desk {
             run: 0,
             now,
         };
-        Ok(Question { call, draft, settings: "{}".to_owned() })
+        Ok(Question { call, draft, step: self.step("{}") })
+    }
+
+    /// The plugin as it stands in the chain of a subscription with these settings, JSON text.
+    pub(super) fn step(&self, settings: &str) -> PluginUse {
+        PluginUse {
+            name: self.status.name.as_str().into(),
+            settings: settings.into(),
+            settings_revision: config::revision(settings),
+            on_error: OnError::Retry,
+            mode: Mode::Live,
+        }
     }
 
     /// Asks, and nothing else: for those who measure.
     pub(super) async fn ask(&self, question: Question) -> (Decision, Option<Ending>, Vec<Reached>) {
-        let Question { call, draft, settings } = question;
-        let step = PluginUse {
-            name: self.status.name.clone(),
-            settings_revision: config::revision(&settings),
-            settings,
-            on_error: OnError::Retry,
-            mode: Mode::Live,
-        };
+        let Question { call, draft, step } = question;
         let (decision, reports) = self.plugins.run(&[step], call, draft).await;
         let report = reports.into_iter().next();
         (decision, report.as_ref().map(|report| report.ending), report.map(|report| report.reached).unwrap_or_default())

@@ -12,6 +12,9 @@ use super::source::{Node, Source, Table, Value, parse_raw};
 use crate::plugin::Variable;
 use crate::secret::Secret;
 
+/// Longer is meant by nobody, and deadlines can be reckoned with it.
+const DURATION_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// Where mistakes are collected, and what relative paths of secrets are relative to.
 pub(super) struct Report {
     pub(super) mistakes: RefCell<Vec<Mistake>>,
@@ -148,6 +151,10 @@ impl<'a> Reader<'a> {
     pub(super) fn duration(&mut self, key: &'static str) -> Option<Duration> {
         let (text, source) = self.string_like(key, "durations are texts such as \"10s\", \"500ms\" or \"5m\"")?;
         match humantime::parse_duration(&text) {
+            Ok(duration) if duration > DURATION_MAX => {
+                self.mistake(&source, &self.path_of(key), "must be at most 100 years".to_owned());
+                None
+            }
             Ok(duration) if !duration.is_zero() => Some(duration),
             Ok(_) => {
                 self.mistake(&source, &self.path_of(key), "must be longer than nothing".to_owned());

@@ -1,11 +1,10 @@
 //! One call of one plugin: in an instance of its own that is gone afterwards, or in one that waits for its next delivery.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::Instant;
 use tokio::time::error::Elapsed;
 use wasmtime::{Engine, Store};
 
@@ -15,7 +14,7 @@ use super::ending::{Ending, Failure};
 use super::guest::Guest;
 use super::load::Loaded;
 use super::outgoing::Patience;
-use super::reuse::{Idle, Instance, Tenant};
+use super::reuse::{Idle, Instance, Owner};
 use super::sandbox::{Ended, Input, Sandbox};
 use super::status::Refusal;
 use super::terms::Terms;
@@ -33,12 +32,15 @@ pub(super) struct Called {
     pub asked: Vec<Asked>,
     /// Bytes of memory that it had.
     pub memory: u64,
+    /// When it ended.
+    pub ended: Instant,
 }
 
 impl Called {
     /// There was none.
     pub(super) fn not(failure: Failure, draft: Draft) -> Called {
-        Called { answer: Err(failure), draft, reached: Vec::new(), asked: Vec::new(), memory: 0 }
+        let ended = Instant::now();
+        Called { answer: Err(failure), draft, reached: Vec::new(), asked: Vec::new(), memory: 0, ended }
     }
 }
 
@@ -57,15 +59,15 @@ async fn take(semaphore: &Semaphore) -> SemaphorePermit<'_> {
 
 /// Waits for a call no longer than it may take: each request to another server that it begins gives it more time.
 async fn within<T>(
+    began: Instant,
     time_max: Duration,
     patience: Option<Arc<Patience>>,
-    call: impl Future<Output = T>,
+    mut call: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Elapsed> {
-    let Some(patience) = patience else { return tokio::time::timeout(time_max, call).await };
-    let (began, mut granted, mut call) = (Instant::now(), time_max, pin!(call));
+    let mut granted = time_max;
     loop {
-        let ended = tokio::time::timeout_at(began + granted, &mut call).await;
-        let longer = time_max.saturating_add(patience.so_far());
+        let ended = tokio::time::timeout_at((began + granted).into(), &mut call).await;
+        let longer = time_max.saturating_add(patience.as_ref().map_or(Duration::ZERO, |patience| patience.so_far()));
         if ended.is_ok() || longer <= granted {
             return ended;
         }
@@ -103,27 +105,30 @@ impl Slots {
             let error = format!("no slot became free within {:?}", self.wait_max);
             return Called::not(Failure::new(Ending::Busy, error), input.draft);
         };
-        let tenant = plugin.reuse.map(|_| Tenant::of(&input.call));
-        let idle = tenant.as_ref().and_then(|tenant| self.idle.take(&plugin.terms, tenant));
-        let mut instance = idle.unwrap_or_else(|| Instance::new(self.store(&plugin.terms)).into());
+        // The clock is read once before and once after: it costs as much as half a lookup in the body.
+        let began = Instant::now();
+        let owner = plugin.reuse.map(|_| Owner::of(&plugin.terms, &input.call));
+        let idle = owner.as_ref().and_then(|owner| self.idle.take(owner, began));
+        let mut instance = idle.unwrap_or_else(|| Instance::new(self.store(&plugin.terms), began).into());
         instance.begin(input);
-        let patience = instance.patience();
-        let ended = within(plugin.terms.limits.time_max, patience, instance.call(&plugin.guest)).await;
-        let is_sound = matches!(ended, Ok(Ok(_)));
-        let answer = match ended {
+        let (time_max, patience) = (plugin.terms.limits.time_max, instance.patience());
+        let called = within(began, time_max, patience, pin!(instance.call(&plugin.guest))).await;
+        let ended = Instant::now();
+        let is_sound = matches!(called, Ok(Ok(_)));
+        let answer = match called {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => Err(instance.failure(&error)),
-            Err(_) => Err(Failure::late(plugin.terms.limits.time_max)),
+            Err(_) => Err(Failure::late(time_max)),
         };
         let memory = instance.memory();
         let Ended { before, edited, reached, asked } = instance.end();
-        match (plugin.reuse, tenant) {
-            (Some(calls_max), Some(tenant)) if is_sound => self.idle.park(instance, tenant, calls_max),
+        match (plugin.reuse, owner) {
+            (Some(calls_max), Some(owner)) if is_sound => self.idle.park(instance, owner, calls_max, ended),
             _ => drop(instance),
         }
         drop(permit);
         let edited = edited.filter(|_| matches!(answer, Ok(Verdict::Deliver)));
-        Called { answer, draft: edited.unwrap_or(before), reached, asked, memory }
+        Called { answer, draft: edited.unwrap_or(before), reached, asked, memory, ended }
     }
 
     /// Makes a first instance, and asks it what it is. There is a slot for one of these beside those for calls.

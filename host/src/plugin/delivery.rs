@@ -58,7 +58,7 @@ impl HostDelivery for Sandbox {
     }
 
     fn settings(&mut self, _: Resource<Delivery>) -> wasmtime::Result<String> {
-        Ok(self.input()?.settings.clone())
+        Ok(self.input()?.settings.as_ref().to_owned())
     }
 
     fn settings_revision(&mut self, _: Resource<Delivery>) -> wasmtime::Result<u64> {

@@ -1,5 +1,6 @@
 //! How a call of a plugin ends: with a verdict, or in one of a closed list of ways to fail.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::{Trap, WasmBacktrace};
@@ -127,7 +128,7 @@ impl Ending {
 #[derive(Debug, Clone)]
 pub struct PluginReport {
     /// Which plugin.
-    pub plugin: String,
+    pub plugin: Arc<str>,
     /// What came of it.
     pub ending: Ending,
     /// From asking for it to its end.

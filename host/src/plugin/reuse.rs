@@ -18,8 +18,8 @@ use super::terms::Terms;
 use super::{Call, Config};
 
 /// Whose deliveries an instance serves.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Tenant {
+#[derive(PartialEq, Eq, Hash)]
+enum Tenant {
     /// The event says whose it is.
     Named(String),
     /// It does not: then each subscription is a tenant of its own.
@@ -28,7 +28,7 @@ pub(super) enum Tenant {
 
 impl Tenant {
     /// `tenantId` of the event, or else the subscription.
-    pub(super) fn of(call: &Call) -> Tenant {
+    fn of(call: &Call) -> Tenant {
         let subscription = || Tenant::Subscription(Arc::clone(&call.subscription_id));
         call.event.tenant.clone().map_or_else(subscription, Tenant::Named)
     }
@@ -43,8 +43,8 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    pub(super) fn new(store: Store<Sandbox>) -> Instance {
-        Instance { store, plugin: None, calls: 0, made: Instant::now() }
+    pub(super) fn new(store: Store<Sandbox>, now: Instant) -> Instance {
+        Instance { store, plugin: None, calls: 0, made: now }
     }
 
     /// Gives it a delivery.
@@ -89,22 +89,23 @@ impl Instance {
     }
 
     /// Whether it is as good as a new one. Memory never shrinks, so one that has grown large is not.
-    fn is_fit(&self, calls_max: NonZeroU32, age_max: Duration) -> bool {
+    fn is_fit(&self, calls_max: NonZeroU32) -> bool {
         let memory_max = self.store.data().terms.limits.memory_max / 2;
-        self.plugin.is_some()
-            && self.calls < calls_max.get()
-            && self.memory() <= memory_max
-            && self.made.elapsed() < age_max
+        self.plugin.is_some() && self.calls < calls_max.get() && self.memory() <= memory_max
+    }
+
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.made)
     }
 }
 
 /// Whose an instance is: a plugin's, by where its terms lie (whoever waits holds on to them), and a tenant's.
 #[derive(PartialEq, Eq, Hash)]
-struct Owner(usize, Tenant);
+pub(super) struct Owner(usize, Tenant);
 
 impl Owner {
-    fn new(terms: &Arc<Terms>, tenant: Tenant) -> Owner {
-        Owner(Arc::as_ptr(terms) as usize, tenant)
+    pub(super) fn of(terms: &Arc<Terms>, call: &Call) -> Owner {
+        Owner(Arc::as_ptr(terms) as usize, Tenant::of(call))
     }
 }
 
@@ -128,20 +129,22 @@ impl Idle {
     }
 
     /// One that serves this plugin and this tenant. The one that was used last, since it is most likely still in the cache.
-    pub(super) fn take(&self, terms: &Arc<Terms>, tenant: &Tenant) -> Option<Box<Instance>> {
-        let taken = self.waiting().take(&Owner::new(terms, tenant.clone()));
-        taken.filter(|instance| instance.made.elapsed() < self.age_max)
+    pub(super) fn take(&self, owner: &Owner, now: Instant) -> Option<Box<Instance>> {
+        let taken = self.waiting().take(owner);
+        taken.filter(|instance| instance.age(now) < self.age_max)
     }
 
-    /// Keeps one for the next delivery, if it is still fit; those that wait longest go if there is too much.
-    pub(super) fn park(&self, instance: Box<Instance>, tenant: Tenant, calls_max: NonZeroU32) {
-        if !instance.is_fit(calls_max, self.age_max) {
+    /// Keeps one for its owner's next delivery, if it is still fit; those that wait longest go if there is too much.
+    pub(super) fn park(&self, instance: Box<Instance>, owner: Owner, calls_max: NonZeroU32, now: Instant) {
+        if !instance.is_fit(calls_max) || instance.age(now) >= self.age_max {
             return;
         }
-        let owner = Owner::new(&instance.store.data().terms, tenant);
         let mut gone = Vec::new();
         let mut waiting = self.waiting();
-        waiting.park(owner, instance);
+        waiting.park(owner, instance, now);
+        if waiting.by_owner.len() / 2 > self.count_max {
+            waiting.by_owner.retain(|_, queue| !queue.is_empty());
+        }
         while waiting.count > self.count_max || waiting.bytes > self.bytes_max {
             gone.push(waiting.take_oldest());
         }
@@ -151,7 +154,7 @@ impl Idle {
     }
 }
 
-/// Since when they wait; the one that waits longest in front.
+/// Since when they wait; the one that waits longest in front. Empty while all are at work.
 type Queue = VecDeque<(Instant, Box<Instance>)>;
 
 #[derive(Default)]
@@ -165,26 +168,21 @@ impl Waiting {
     fn take(&mut self, owner: &Owner) -> Option<Box<Instance>> {
         let queue = self.by_owner.get_mut(owner)?;
         let (_, instance) = queue.pop_back()?;
-        if queue.is_empty() {
-            self.by_owner.remove(owner);
-        }
         self.count -= 1;
         self.bytes -= instance.memory();
         Some(instance)
     }
 
-    fn park(&mut self, owner: Owner, instance: Box<Instance>) {
+    fn park(&mut self, owner: Owner, instance: Box<Instance>, now: Instant) {
         self.count += 1;
         self.bytes += instance.memory();
-        self.by_owner.entry(owner).or_default().push_back((Instant::now(), instance));
+        self.by_owner.entry(owner).or_default().push_back((now, instance));
     }
 
     /// Looks at all: that there is too much is rare, and then something new was made, which took longer.
     fn take_oldest(&mut self) -> Option<Box<Instance>> {
-        let since = |queue: &Queue| queue.front().map(|(since, _)| *since);
-        let (_, queue) = self.by_owner.iter_mut().min_by_key(|(_, queue)| since(queue))?;
-        let (_, instance) = queue.pop_front()?;
-        self.by_owner.retain(|_, queue| !queue.is_empty());
+        let waiting = self.by_owner.values_mut().filter(|queue| !queue.is_empty());
+        let (_, instance) = waiting.min_by_key(|queue| queue[0].0)?.pop_front()?;
         self.count -= 1;
         self.bytes -= instance.memory();
         Some(instance)

@@ -27,7 +27,7 @@ pub(super) struct Input {
     /// The request as the plugins before left it.
     pub draft: Draft,
     /// The subscription's settings for this plugin, as JSON text.
-    pub settings: String,
+    pub settings: Arc<str>,
     /// Changes when `settings` would.
     pub settings_revision: u64,
 }

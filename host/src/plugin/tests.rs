@@ -59,8 +59,8 @@ fn wasm(name: &str) -> Vec<u8> {
 
 fn chain(names: &[&str], on_error: OnError) -> Vec<PluginUse> {
     let one = |name: &&str| PluginUse {
-        name: (*name).to_owned(),
-        settings: "{}".to_owned(),
+        name: (*name).into(),
+        settings: "{}".into(),
         settings_revision: 1,
         on_error,
         mode: Mode::Live,

@@ -67,7 +67,7 @@ impl Trial {
     }
 
     async fn call(&self, name: &str) -> String {
-        let (name, settings) = (name.to_owned(), "{}".to_owned());
+        let (name, settings) = (name.into(), "{}".into());
         let step = PluginUse { name, settings, settings_revision: 1, on_error: OnError::Retry, mode: Mode::Live };
         let (call, draft) = delivery();
         let (decision, reports) = self.plugins.run(&[step], call, draft).await;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Context;
@@ -123,8 +124,8 @@ fn original(desk: &Desk, settings: Option<&str>, letter: &Letter) -> anyhow::Res
     }
     question.call.replays = 1;
     let on_record = || desk.settings_for(&question.call.subscription_id);
-    if let Some(settings) = settings.map(str::to_owned).or_else(on_record) {
-        question.settings = settings;
+    if let Some(settings) = settings.map(Arc::from).or_else(on_record) {
+        question.step = desk.step(&settings);
     }
     Ok(question)
 }

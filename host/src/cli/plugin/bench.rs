@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::source;
 use crate::cli::desk::{Desk, Keep, Question, Terms};
 use crate::plugin::Decision;
+use crate::subscription::PluginUse;
 
 /// Events between two looks at the clock, made ready beforehand: few, so that they are still in the processor's cache, as
 /// those that just came from the network are.
@@ -80,7 +81,7 @@ struct Figures<'a> {
 #[derive(Clone)]
 struct Asked {
     event: Bytes,
-    settings: String,
+    step: PluginUse,
 }
 
 impl Bench {
@@ -89,8 +90,9 @@ impl Bench {
             Some(file) => source::read("--event", file)?.trim().to_owned().into(),
             None => notification(),
         };
-        let asked = Asked { event, settings: source::settings(self.settings.as_deref())? };
+        let settings = source::settings(self.settings.as_deref())?;
         let desk = Arc::new(Desk::load(&self.file, &self.terms, Keep::Code).await?);
+        let asked = Asked { event, step: desk.step(&settings) };
         let is_reusable = desk.status().about.is_reusable;
         let phases = if is_reusable { 4 } else { 2 };
         let time = Duration::from_secs(self.seconds) / phases;
@@ -215,7 +217,7 @@ impl Asked {
         // A body of its own as well, as from the network.
         let event = Bytes::copy_from_slice(&self.event);
         let question = desk.question(event, "1-0", SystemTime::UNIX_EPOCH).context("--event")?;
-        Ok(Question { settings: self.settings.clone(), ..question })
+        Ok(Question { step: self.step.clone(), ..question })
     }
 }
 

@@ -131,7 +131,7 @@ impl Fixture {
         let mut question = desk.question(event, id, self.now()?)?;
         question.call.run = self.run;
         if let Some(settings) = &self.settings {
-            settings.get().clone_into(&mut question.settings);
+            question.step = desk.step(settings.get());
         }
         Ok(question)
     }

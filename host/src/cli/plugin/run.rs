@@ -168,7 +168,7 @@ impl Run {
         let question = desk.question(event, "1-0", self.now.unwrap_or_else(SystemTime::now));
         let mut question = question.with_context(|| format!("--event {}", self.event.display()))?;
         question.call.run = self.run_before;
-        question.settings.clone_from(&asked.settings);
+        question.step = desk.step(&asked.settings);
         Ok(question)
     }
 }

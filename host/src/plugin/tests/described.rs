@@ -58,7 +58,7 @@ async fn events_that_it_does_not_accept_cost_no_call() {
 async fn settings_that_do_not_fit_fail_its_deliveries() {
     let plugins = described(0).load().await;
     let mut chain = chain(&["described"], OnError::Retry);
-    chain[0].settings = r#"{"mask":5,"maks":"secret"}"#.to_owned();
+    chain[0].settings = r#"{"mask":5,"maks":"secret"}"#.into();
     let (decision, endings) = run_with(&plugins, &chain).await;
     assert_eq!(endings, [Ending::Settings]);
     let Decision::Failed { error, .. } = decision else { panic!("{decision:?}") };

@@ -53,7 +53,7 @@ async fn a_program_reads_the_delivery_with_every_byte_of_its_body() {
     let (call, mut draft) = delivery();
     draft.set_body(Bytes::from_static(body.as_bytes())).unwrap();
     let mut chain = chain(&["program-echo"], OnError::Retry);
-    chain[0].settings = r#"{"keep":2.0}"#.to_owned();
+    chain[0].settings = r#"{"keep":2.0}"#.into();
     let (decision, _) = plugins.run(&chain, call, draft).await;
     let Decision::Deliver { draft, .. } = decision else { panic!("{decision:?}") };
     let expected =
