@@ -218,6 +218,39 @@ async fn a_plugin_in_python_that_imports_state_has_it() {
     assert!(ran.code == Some(1) && ran.err.contains("exprots") && !ran.err.contains("it needs"), "{}", ran.err);
 }
 
+const COUNTS_IN_TYPESCRIPT: &str = r#"
+import type * as About from "weft:plugin/about@0.1.0";
+import type * as Filter from "weft:plugin/filter@0.1.0";
+import { get, increment } from "weft:plugin/state@0.1.0";
+
+export const filter: typeof Filter = {
+  handle(delivery) {
+    const count = increment("seen", 41n, undefined) + increment("seen", 1n, undefined);
+    delivery.setHeader("x-count", `${count} ${new TextDecoder().decode(get("seen"))}`);
+    return { tag: "deliver" };
+  },
+};
+export const about: typeof About = { register() {} };
+"#;
+
+#[tokio::test]
+async fn a_plugin_in_typescript_has_state_as_its_readme_says() {
+    let directory = begin("ts").await;
+    let in_project = |file: &str| directory.path().join("mine").join(file);
+    let [readme, package] =
+        ["README.md", "package.json"].map(|file| std::fs::read_to_string(in_project(file)).unwrap());
+    assert!(
+        readme.contains("`--world-name full` instead of `described` in `package.json`, in both places"),
+        "{readme}"
+    );
+    std::fs::write(in_project("package.json"), package.replace("--world-name described", "--world-name full")).unwrap();
+    std::fs::write(in_project("plugin.ts"), COUNTS_IN_TYPESCRIPT).unwrap();
+    build(&directory).await;
+    assert_eq!(headers(&directory, "n-1", &["--grant", "state"]).await["x-count"], "83 42");
+    let ran = patient(directory.path(), &["run", "mine/mine.wasm", "--event", "event.json"]).await;
+    assert!(ran.code == Some(1) && ran.err.contains("not granted: weft:plugin/state"), "{}", ran.err);
+}
+
 const TELLS_TIME_AND_CHANCE: &str = r#"
 export const filter = {
   handle(delivery) {

