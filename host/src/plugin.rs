@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch::Receiver;
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::attempt::Lasting;
@@ -350,12 +351,12 @@ impl Plugins {
                 input.draft,
             );
         }
-        let pass = match version.breaker.enter(now) {
+        let pass = match version.breaker.enter(now.into_std()) {
             Ok(pass) => pass,
             Err(left) => return Called::not(Failure::open(left), input.draft),
         };
         let called = self.slots.call(version, input).await;
-        if pass.ended(Ending::of(&called.answer), called.ended) {
+        if pass.ended(Ending::of(&called.answer), called.ended.into_std()) {
             warn!(plugin = &*step.name, digest = version.digest, "plugin keeps failing: not called for a while");
         }
         called

@@ -2,9 +2,10 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 use tokio::time::error::Elapsed;
 use wasmtime::{Engine, Store};
 
@@ -66,7 +67,7 @@ async fn within<T>(
 ) -> Result<T, Elapsed> {
     let mut granted = time_max;
     loop {
-        let ended = tokio::time::timeout_at((began + granted).into(), &mut call).await;
+        let ended = tokio::time::timeout_at(began + granted, &mut call).await;
         let longer = time_max.saturating_add(patience.as_ref().map_or(Duration::ZERO, |patience| patience.so_far()));
         if ended.is_ok() || longer <= granted {
             return ended;
