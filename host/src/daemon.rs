@@ -95,7 +95,7 @@ impl Daemon {
         let address = config.admin.listen;
         let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
         let directory = config.directory();
-        let queue = open_queue(&config.queue, turns(&directory, &config.delivery))?;
+        let queue = open_queue(&config.queue, &config.delivery, turns(&directory, &config.delivery))?;
         let chained = directory.plugins();
         let state = state::open(&config)?;
         let kept = state.clone().map(|store| store as Arc<dyn plugin::StateStore>);
@@ -240,7 +240,11 @@ pub(crate) fn turns(directory: &Directory, delivery: &config::Delivery) -> Optio
     })
 }
 
-fn open_queue(config: &config::Queue, turns: Option<Turns>) -> Result<Arc<dyn Queue>, queue::Error> {
+fn open_queue(
+    config: &config::Queue,
+    delivery: &config::Delivery,
+    turns: Option<Turns>,
+) -> Result<Arc<dyn Queue>, queue::Error> {
     if let Some(directory) = config.url.strip_prefix("embedded:") {
         let embedded = Embedded::open(&PathBuf::from(directory), config.claim_idle, config.max_claims)?;
         return Ok(match turns {
@@ -268,13 +272,15 @@ fn open_queue(config: &config::Queue, turns: Option<Turns>) -> Result<Arc<dyn Qu
         return Ok(open(keys));
     }
     let shards = (0..config.shards).map(|number| open(keys.of_shard(number))).collect();
-    Ok(Arc::new(Sharded::over(shards, Arc::new(subscription_of))))
+    let bytes_max = delivery.body_bytes_max;
+    Ok(Arc::new(Sharded::over(shards, Arc::new(move |event| subscription_of(event, bytes_max)))))
 }
 
-/// By what events are spread over shards: an order is one subscription's. What names none goes where others like it go.
-fn subscription_of(event: &Bytes) -> String {
-    let notification = Notification::parse(event.clone(), BodyForm::Verbatim, String::new);
-    notification.ok().and_then(|notification| notification.subscription_id).unwrap_or_default()
+/// By what events are spread over shards: an order is one subscription's. What names none, or is too large to be delivered,
+/// goes where others like it go.
+fn subscription_of(event: &Bytes, bytes_max: usize) -> String {
+    let read = || Notification::parse(event.clone(), BodyForm::Verbatim, String::new).ok()?.subscription_id;
+    if event.len() <= bytes_max { read().unwrap_or_default() } else { String::new() }
 }
 
 /// Where compiled code is kept unless the operator says otherwise, when there is no data of a queue to be beside.

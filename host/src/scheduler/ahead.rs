@@ -81,7 +81,8 @@ enum Found {
 
 async fn look(worker: &Worker, shard: &Shard, beyond: usize, newcomers: &mut Newcomers) -> Result<Found, queue::Error> {
     let Some(ahead) = shard.queue.look_ahead(beyond, SHOWN_MAX).await? else { return Ok(Found::Nothing) };
-    let picked = newcomers.pick(&ahead, tokio::time::Instant::now().into_std(), |entry| worker.movable(entry));
+    let now = tokio::time::Instant::now().into_std();
+    let picked = newcomers.pick(&ahead, now, worker.body_bytes_max, |entry| worker.movable(entry));
     if !picked.is_empty() {
         let moved = shard.queue.move_ahead(&picked).await?;
         worker.telemetry.moved_ahead(moved);
@@ -114,11 +115,17 @@ struct Newcomers {
 }
 
 impl Newcomers {
-    /// Which of the entries that are shown to move ahead, each as `movable` says.
-    fn pick(&mut self, ahead: &Ahead, now: Instant, movable: impl Fn(&Entry) -> Option<Bytes>) -> Vec<(Handle, Bytes)> {
+    /// Which of the entries that are shown to move ahead, each as `movable` says; larger ones are not looked into.
+    fn pick(
+        &mut self,
+        ahead: &Ahead,
+        now: Instant,
+        bytes_max: usize,
+        movable: impl Fn(&Entry) -> Option<Bytes>,
+    ) -> Vec<(Handle, Bytes)> {
         self.left.retain(|(stream, _), last| *stream != ahead.stream || *last > ahead.received);
         self.moved.retain(|_, pace| !pace.is_rested(now));
-        let of: Vec<Option<Arc<str>>> = ahead.entries.iter().map(subscription_of).collect();
+        let of: Vec<Option<Arc<str>>> = ahead.entries.iter().map(|entry| subscription_of(entry, bytes_max)).collect();
         let mut counts: HashMap<&str, usize> = HashMap::new();
         of.iter().flatten().for_each(|id| *counts.entry(id).or_default() += 1);
         let mut picked = Vec::new();
@@ -152,8 +159,8 @@ impl Newcomers {
 }
 
 /// `None` for what no delivery can be made of.
-fn subscription_of(entry: &Entry) -> Option<Arc<str>> {
-    let event = entry.field("event")?.clone();
+fn subscription_of(entry: &Entry, bytes_max: usize) -> Option<Arc<str>> {
+    let event = entry.field("event").filter(|event| event.len() <= bytes_max)?.clone();
     let notification = Notification::parse(event, BodyForm::Verbatim, String::new).ok()?;
     notification.subscription_id.filter(|id| !id.is_empty()).map(Arc::from)
 }
@@ -188,11 +195,19 @@ mod tests {
             let text = String::from_utf8_lossy(entry.field("event").unwrap()).into_owned();
             (!text.contains("ordered")).then(|| "stored".into())
         };
-        newcomers.pick(ahead, now, movable).into_iter().map(|(handle, _)| handle.id.ms).collect()
+        newcomers.pick(ahead, now, usize::MAX, movable).into_iter().map(|(handle, _)| handle.id.ms).collect()
     }
 
     fn of(id: &str, count: usize) -> Vec<Option<&str>> {
         vec![Some(id); count]
+    }
+
+    #[test]
+    fn what_is_too_large_to_be_delivered_is_not_looked_into() {
+        let (shown, now) = (ahead(1, &of("a", 1)), Instant::now());
+        let bytes = shown.entries[0].field("event").unwrap().len();
+        let pick = |bytes_max| Newcomers::default().pick(&shown, now, bytes_max, |_| Some("stored".into())).len();
+        assert_eq!((pick(bytes), pick(bytes - 1)), (1, 0));
     }
 
     #[test]
