@@ -198,6 +198,9 @@ impl Worker {
         // Boxed, so that a delivery without plugins does not carry the room for their call with it.
         let (decision, reports) = Box::pin(self.plugins.run(&settings.chain, call, draft)).await;
         self.telemetry.plugins_ran(&reports);
+        // The chains of a bundle run one after the other, then their requests go out: what each of the two is made of stays in
+        // the processor's caches meanwhile.
+        tokio::task::yield_now().await;
         let ended = |outcome, result| Err(Attempt { outcome, result, timing: Timing::default() });
         match decision {
             Decision::Deliver { draft, plugins } => {
