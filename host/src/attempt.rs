@@ -1,7 +1,5 @@
 //! One try of a delivery and what came of it.
 
-use std::time::Duration;
-
 use http::StatusCode;
 
 /// When an answer asked not to be tried again before (`Retry-After`).
@@ -167,13 +165,4 @@ impl AttemptResult {
             | AttemptResult::Disabled { error } => Some(error.clone()),
         }
     }
-}
-
-/// How long the parts of an attempt took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Timing {
-    /// The plugins, zero if none ran.
-    pub chain: Duration,
-    /// From dialling to the answer's last byte, zero if nothing was sent.
-    pub request: Duration,
 }

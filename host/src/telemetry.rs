@@ -11,7 +11,7 @@ use prometheus::{
 };
 use tokio::sync::broadcast;
 
-use crate::attempt::{AttemptResult, Timing};
+use crate::attempt::AttemptResult;
 use crate::delivery::Delivery;
 use crate::entry::DeadLetter;
 use crate::outcome::Outcome;
@@ -33,13 +33,14 @@ pub(crate) struct Attempt {
     pub(crate) outcome: Outcome,
     /// `None` if it ended before there was anything to try.
     pub(crate) result: Option<AttemptResult>,
-    pub(crate) timing: Timing,
+    /// From dialling to the answer's last byte, zero if nothing was sent.
+    pub(crate) request: Duration,
 }
 
 impl Attempt {
     /// One that was not made.
     pub(crate) fn not_made(outcome: Outcome) -> Attempt {
-        Attempt { outcome, result: None, timing: Timing::default() }
+        Attempt { outcome, result: None, request: Duration::ZERO }
     }
 }
 
@@ -317,8 +318,8 @@ impl Telemetry {
         if let Some(result) = &result {
             self.attempts.with_label_values(&[result]).inc();
         }
-        if attempt.timing.request > Duration::ZERO {
-            self.request_seconds.observe(attempt.timing.request.as_secs_f64());
+        if attempt.request > Duration::ZERO {
+            self.request_seconds.observe(attempt.request.as_secs_f64());
         }
         let result = result.unwrap_or_default();
         log(delivery, attempt, &result);
@@ -398,7 +399,7 @@ fn log(delivery: &Delivery, attempt: &Attempt, result: &str) {
         outcome,
         detail,
         error = attempt.result.as_ref().and_then(AttemptResult::error),
-        request_us = micros(attempt.timing.request),
+        request_us = micros(attempt.request),
         "attempted"
     );
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::alarm::Alarm;
-use crate::attempt::{AttemptResult, Timing};
+use crate::attempt::AttemptResult;
 use crate::backoff::Backoff;
 use crate::delivery::{Context, Delivery};
 use crate::directory::Directory;
@@ -161,18 +161,17 @@ impl Worker {
                 return Attempt { result: Some(result), ..Attempt::not_made(outcome) };
             }
         };
-        let started = Instant::now();
         let draft = match self.draft(delivery, now).await {
             Ok(draft) => draft,
-            Err(ended) => return Attempt { timing: Timing { chain: started.elapsed(), ..Timing::default() }, ..ended },
+            Err(ended) => return ended,
         };
-        let chain = started.elapsed();
         let request = draft.sign(&delivery.identity, &delivery.subscription, SystemTime::now());
+        let started = Instant::now();
         let result = self.sender.post(request).await;
-        let timing = Timing { chain, request: started.elapsed().saturating_sub(chain) };
+        let request = started.elapsed();
         let settings = &delivery.subscription.settings;
         place.conclude(settings, &result, settings.retry.pause(&result, SystemTime::now()));
-        Attempt { outcome: conclude(delivery, &result), result: Some(result), timing }
+        Attempt { outcome: conclude(delivery, &result), result: Some(result), request }
     }
 
     /// The draft as the chain leaves it; `Err` if the chain ends the attempt. The chain is done once it let the
@@ -201,7 +200,7 @@ impl Worker {
         // The chains of a bundle run one after the other, then their requests go out: what each of the two is made of stays in
         // the processor's caches meanwhile.
         tokio::task::yield_now().await;
-        let ended = |outcome, result| Err(Attempt { outcome, result, timing: Timing::default() });
+        let ended = |outcome, result| Err(Attempt { outcome, result, request: Duration::ZERO });
         match decision {
             Decision::Deliver { draft, plugins } => {
                 delivery.plugins = plugins;
