@@ -105,7 +105,7 @@ impl Event {
             "source" => "/source",
             _ => return None,
         };
-        let place = self.index().find(&self.body, &Pointer::parse(pointer)?)?;
+        let place = self.index().find(&self.body, Pointer::parse(pointer)?)?;
         (place.kind == Kind::Text).then(|| json::text(&self.body[place.value]).into_owned())
     }
 

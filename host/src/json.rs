@@ -2,7 +2,6 @@
 //! every other byte stays as it was. Numbers are never parsed, so none is ever rounded.
 
 use std::borrow::Cow;
-use std::cmp::Ordering;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -73,6 +72,8 @@ struct Node {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Index {
     nodes: Vec<Node>,
+    /// Whether there is a backslash in any string: names without are compared as they stand.
+    has_escapes: bool,
 }
 
 /// One value of a document.
@@ -93,11 +94,10 @@ impl Index {
     pub fn build(document: &[u8]) -> Result<Index, Error> {
         std::str::from_utf8(document).map_err(|error| Error::NotUtf8(error.valid_up_to()))?;
         u32::try_from(document.len()).map_err(|_| Error::TooLarge)?;
-        let nodes = scan::nodes(document).map_err(|flaw| match flaw {
+        scan::index(document).map_err(|flaw| match flaw {
             Flaw::NotJson => Error::of(document),
             Flaw::TooDeep => Error::TooDeep,
-        })?;
-        Ok(Index { nodes })
+        })
     }
 
     /// The same for what was found to be a document before.
@@ -129,7 +129,10 @@ impl Index {
         let cut = cuts.first().map(|(range, _)| limit(range.start)..limit(range.end));
         let rest = splice(document, cuts);
         match (&*gone, cut) {
-            (&[at], Some(cut)) => self.close_gap(at, &cut),
+            (&[at], Some(cut)) => {
+                self.close_gap(at, &cut);
+                self.has_escapes = self.has_escapes && memchr(b'\\', &rest).is_some();
+            }
             _ => self = Index::of_checked(&rest),
         }
         (rest, self)
@@ -151,24 +154,24 @@ impl Index {
 
     /// The value at an RFC 6901 pointer. Where an object has a name twice the last one counts, as for most readers.
     #[must_use]
-    pub fn find(&self, document: &[u8], pointer: &Pointer) -> Option<Place> {
-        Some(self.place(self.locate(document, &pointer.0)?))
+    pub fn find(&self, document: &[u8], pointer: Pointer<'_>) -> Option<Place> {
+        Some(self.place(self.locate(document, pointer)?))
     }
 
     /// The document with `value` (a JSON document itself) at the pointer: replaced where something stands, added
     /// where only the parent object or array exists (`-` appends to an array). `None` where there is no parent.
     #[must_use]
-    pub fn set(&self, document: &[u8], pointer: &Pointer, value: &[u8]) -> Option<Vec<u8>> {
-        let Some((last, parents)) = pointer.0.split_last() else { return Some(value.to_vec()) };
-        let parent = self.locate(document, parents)?;
-        let mut cuts = self.hidden_cuts(document, parents);
-        let same_name = self.children(parent, document, last);
+    pub fn set(&self, document: &[u8], pointer: Pointer<'_>, value: &[u8]) -> Option<Vec<u8>> {
+        let Some((parent, last)) = pointer.split_last() else { return Some(value.to_vec()) };
+        let mut cuts = self.hidden_cuts(document, parent);
+        let parent = self.locate(document, parent)?;
+        let same_name = self.children(parent, document, &last);
         if let Some((&kept, others)) = same_name.split_last() {
             cuts.extend(self.member_cuts(parent, others));
             cuts.push((widen(&self.nodes[kept].value), value));
             return Some(splice(document, cuts));
         }
-        let (at, prefix) = self.append_at(parent, last)?;
+        let (at, prefix) = self.append_at(parent, &last)?;
         let mut added = prefix;
         added.extend_from_slice(value);
         cuts.push((at..at, &added));
@@ -178,19 +181,19 @@ impl Index {
     /// The document without what stands at the pointer, however often its name or one on the way to it occurs; `None` if
     /// nothing does. The whole document cannot be removed.
     #[must_use]
-    pub fn remove(&self, document: &[u8], pointer: &Pointer) -> Option<Vec<u8>> {
-        let (last, parents) = pointer.0.split_last()?;
-        let mut cuts = self.hidden_cuts(document, parents);
-        if let Some(parent) = self.locate(document, parents) {
-            cuts.extend(self.member_cuts(parent, &self.children(parent, document, last)));
+    pub fn remove(&self, document: &[u8], pointer: Pointer<'_>) -> Option<Vec<u8>> {
+        let (parent, last) = pointer.split_last()?;
+        let mut cuts = self.hidden_cuts(document, parent);
+        if let Some(parent) = self.locate(document, parent) {
+            cuts.extend(self.member_cuts(parent, &self.children(parent, document, &last)));
         }
         (!cuts.is_empty()).then(|| splice(document, cuts))
     }
 
-    fn locate(&self, document: &[u8], tokens: &[String]) -> Option<usize> {
-        tokens.iter().try_fold(0, |at, token| match self.nodes[at].kind {
-            Kind::Object => self.named(at, document, token).last(),
-            Kind::Array => self.element(at, token),
+    fn locate(&self, document: &[u8], pointer: Pointer<'_>) -> Option<usize> {
+        pointer.tokens().try_fold(0, |at, token| match self.nodes[at].kind {
+            Kind::Object => self.named(at, document, &token).last(),
+            Kind::Array => self.element(at, &token),
             Kind::Null | Kind::Boolean | Kind::Number | Kind::Text => None,
         })
     }
@@ -216,7 +219,17 @@ impl Index {
 
     /// The members of an object that have this name.
     fn named<'i>(&'i self, parent: usize, document: &'i [u8], name: &'i str) -> impl Iterator<Item = usize> + 'i {
-        self.children_of(parent).filter(move |&at| same_name(&document[widen(&self.nodes[at].name)], name))
+        self.children_of(parent).filter(move |&at| self.is_named(at, document, name))
+    }
+
+    fn is_named(&self, at: usize, document: &[u8], name: &str) -> bool {
+        let quoted = &document[widen(&self.nodes[at].name)];
+        let inner = &quoted[1..quoted.len() - 1];
+        if self.has_escapes && memchr(b'\\', inner).is_some() {
+            // What is escaped is longer than what it stands for.
+            return inner.len() > name.len() && serde_json::from_slice::<String>(quoted).is_ok_and(|said| said == name);
+        }
+        inner == name.as_bytes()
     }
 
     /// The element of an array that a pointer's token means.
@@ -226,11 +239,11 @@ impl Index {
 
     /// What to cut so that no member on the way hides another of its name: whoever counts the first one of a name must not
     /// find there what was removed from the last.
-    fn hidden_cuts(&self, document: &[u8], tokens: &[String]) -> Vec<(Range<usize>, &'static [u8])> {
+    fn hidden_cuts(&self, document: &[u8], pointer: Pointer<'_>) -> Vec<(Range<usize>, &'static [u8])> {
         let mut cuts = Vec::new();
         let mut at = 0;
-        for token in tokens {
-            let same_name = self.children(at, document, token);
+        for token in pointer.tokens() {
+            let same_name = self.children(at, document, &token);
             let Some((&last, hidden)) = same_name.split_last() else { break };
             cuts.extend(self.member_cuts(at, hidden));
             at = last;
@@ -314,12 +327,13 @@ pub fn merge(document: &[u8], patch: &[u8]) -> Option<Vec<u8>> {
     let mut merged = if index.nodes[0].kind == Kind::Object { document.to_vec() } else { b"{}".to_vec() };
     for (name, value) in members {
         let index = Index::build(&merged).ok()?;
-        let pointer = Pointer(vec![name]);
+        let text = format!("/{}", pointer::escape(&name));
+        let pointer = Pointer::parse(&text).expect("it is one member's");
         let edited = match value.get() {
-            "null" => index.remove(&merged, &pointer),
+            "null" => index.remove(&merged, pointer),
             value => {
-                let before = index.find(&merged, &pointer).map_or(b"null".as_slice(), |place| &merged[place.value]);
-                index.set(&merged, &pointer, &merge(before, value.as_bytes())?)
+                let before = index.find(&merged, pointer).map_or(b"null".as_slice(), |place| &merged[place.value]);
+                index.set(&merged, pointer, &merge(before, value.as_bytes())?)
             }
         };
         merged = edited.unwrap_or(merged);
@@ -333,18 +347,6 @@ type Members<'j> = std::collections::BTreeMap<String, &'j serde_json::value::Raw
 fn array_position(token: &str) -> Option<usize> {
     let digits = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_digit());
     (digits && (token == "0" || !token.starts_with('0'))).then(|| token.parse().ok())?
-}
-
-fn same_name(quoted: &[u8], token: &str) -> bool {
-    let inner = &quoted[1..quoted.len() - 1];
-    match inner.len().cmp(&token.len()) {
-        // What is escaped is longer than what it stands for.
-        Ordering::Less => false,
-        Ordering::Equal => inner == token.as_bytes() && memchr(b'\\', inner).is_none(),
-        Ordering::Greater => {
-            memchr(b'\\', inner).is_some() && serde_json::from_slice::<String>(quoted).is_ok_and(|name| name == token)
-        }
-    }
 }
 
 /// What a JSON string says. A lone half of a surrogate pair, which is JSON but no text, becomes U+FFFD, once for each byte of it.

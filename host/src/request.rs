@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, Entry, HeaderName, HeaderValue};
 use http::{HeaderMap, Uri};
 
 use crate::delivery::Identity;
@@ -139,10 +139,16 @@ impl Draft {
             return Err(HeaderError::TooLarge);
         }
         let value = HeaderValue::from_str(value).map_err(|_| HeaderError::InvalidValue)?;
-        if !self.headers.contains_key(&name) && self.headers.len() >= limits.count_max {
-            return Err(HeaderError::TooLarge);
+        let is_full = self.headers.len() >= limits.count_max;
+        match self.headers.entry(name) {
+            Entry::Vacant(_) if is_full => return Err(HeaderError::TooLarge),
+            Entry::Vacant(entry) => {
+                entry.insert(value);
+            }
+            Entry::Occupied(mut entry) => {
+                entry.insert(value);
+            }
         }
-        self.headers.insert(name, value);
         Ok(())
     }
 
@@ -164,13 +170,13 @@ impl Draft {
 
     /// The JSON text at a pointer into the body.
     #[must_use]
-    pub fn json(&self, pointer: &Pointer) -> Option<(crate::json::Kind, &[u8])> {
+    pub fn json(&self, pointer: Pointer<'_>) -> Option<(crate::json::Kind, &[u8])> {
         let place = self.index()?.find(self.body(), pointer)?;
         Some((place.kind, &self.body()[place.value]))
     }
 
     /// Puts a JSON text at a pointer, adding the last member or element if only its parent is there.
-    pub fn json_set(&mut self, pointer: &Pointer, value: &[u8]) -> Result<(), EditError> {
+    pub fn json_set(&mut self, pointer: Pointer<'_>, value: &[u8]) -> Result<(), EditError> {
         if self.body().len() + value.len() > self.body_bytes_max.saturating_mul(2) {
             return Err(EditError::TooLarge);
         }
@@ -181,8 +187,8 @@ impl Draft {
     }
 
     /// Removes what stands at a pointer; nothing there is no error.
-    pub fn json_remove(&mut self, pointer: &Pointer) -> Result<(), EditError> {
-        if *pointer == Pointer::ROOT {
+    pub fn json_remove(&mut self, pointer: Pointer<'_>) -> Result<(), EditError> {
+        if pointer == Pointer::ROOT {
             return Err(EditError::BadPointer);
         }
         let index = self.index().ok_or(EditError::NotJson)?;
@@ -285,7 +291,7 @@ mod tests {
         Draft::new(Arc::new(notification.event), 64)
     }
 
-    fn pointer(text: &str) -> Pointer {
+    fn pointer(text: &str) -> Pointer<'_> {
         Pointer::parse(text).unwrap()
     }
 
@@ -323,16 +329,16 @@ mod tests {
     #[test]
     fn bodies_are_edited_in_place_and_bounded() {
         let mut draft = draft(r#"{"n":1.10,"a":{"b":2}}"#);
-        draft.json_set(&pointer("/a/b"), b"[3]").unwrap();
-        draft.json_remove(&pointer("/missing")).unwrap();
+        draft.json_set(pointer("/a/b"), b"[3]").unwrap();
+        draft.json_remove(pointer("/missing")).unwrap();
         draft.json_merge(br#"{"c":"x","a":null}"#).unwrap();
         assert_eq!(draft.body(), r#"{"n":1.10,"c":"x"}"#);
-        assert_eq!(draft.json(&pointer("/n")).unwrap().1, b"1.10");
-        assert_eq!(draft.json_set(&pointer("/n"), b"nope"), Err(EditError::NotJson));
-        assert_eq!(draft.json_set(&pointer("/x/y"), b"1"), Err(EditError::BadPointer));
-        assert_eq!(draft.json_remove(&pointer("")), Err(EditError::BadPointer));
+        assert_eq!(draft.json(pointer("/n")).unwrap().1, b"1.10");
+        assert_eq!(draft.json_set(pointer("/n"), b"nope"), Err(EditError::NotJson));
+        assert_eq!(draft.json_set(pointer("/x/y"), b"1"), Err(EditError::BadPointer));
+        assert_eq!(draft.json_remove(pointer("")), Err(EditError::BadPointer));
         assert_eq!(draft.set_body(Bytes::from(vec![b'x'; 65])), Err(EditError::TooLarge));
         draft.set_body(Bytes::from_static(b"plain")).unwrap();
-        assert_eq!(draft.json_remove(&pointer("/a")), Err(EditError::NotJson));
+        assert_eq!(draft.json_remove(pointer("/a")), Err(EditError::NotJson));
     }
 }

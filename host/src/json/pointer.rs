@@ -1,27 +1,40 @@
 //! Pointers: where in a document.
 
-/// An RFC 6901 JSON pointer, taken apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pointer(pub(super) Vec<String>);
+use std::borrow::Cow;
 
-impl Pointer {
+/// An RFC 6901 JSON pointer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pointer<'t>(&'t str);
+
+impl<'t> Pointer<'t> {
     /// The whole document.
-    pub const ROOT: Pointer = Pointer(Vec::new());
+    pub const ROOT: Pointer<'static> = Pointer("");
 
     /// `None` if it neither is empty nor starts with `/`, or has a `~` that is not `~0` or `~1`.
     #[must_use]
-    pub fn parse(text: &str) -> Option<Pointer> {
-        if text.is_empty() {
-            return Some(Pointer(Vec::new()));
-        }
-        text.strip_prefix('/')?.split('/').map(unescape).collect::<Option<Vec<_>>>().map(Pointer)
+    pub fn parse(text: &'t str) -> Option<Pointer<'t>> {
+        let begins_well = text.is_empty() || text.starts_with('/');
+        let escapes_are_good = text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+        (begins_well && escapes_are_good).then_some(Pointer(text))
+    }
+
+    /// Names of members and positions of elements, from the root on.
+    pub(super) fn tokens(self) -> impl Iterator<Item = Cow<'t, str>> {
+        self.0.split('/').skip(1).map(unescape)
+    }
+
+    /// The pointer to what the last token is in, and that token; `None` for the root.
+    pub(super) fn split_last(self) -> Option<(Pointer<'t>, Cow<'t, str>)> {
+        let (parent, last) = self.0.rsplit_once('/')?;
+        Some((Pointer(parent), unescape(last)))
     }
 }
 
-fn unescape(token: &str) -> Option<String> {
-    if !token.contains('~') {
-        return Some(token.to_owned());
-    }
-    let escapes_are_good = token.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
-    escapes_are_good.then(|| token.replace("~1", "/").replace("~0", "~"))
+fn unescape(token: &str) -> Cow<'_, str> {
+    if token.contains('~') { Cow::Owned(token.replace("~1", "/").replace("~0", "~")) } else { Cow::Borrowed(token) }
+}
+
+/// A name as a pointer has it.
+pub(super) fn escape(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
 }

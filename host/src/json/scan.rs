@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{DEPTH_MAX, Kind, Node, limit};
+use super::{DEPTH_MAX, Index, Kind, Node, limit};
 
 /// Why there are no values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,15 +13,15 @@ pub(super) enum Flaw {
 }
 
 /// Every value of a document in UTF-8, in the order in which they begin.
-pub(super) fn nodes(document: &[u8]) -> Result<Vec<Node>, Flaw> {
+pub(super) fn index(document: &[u8]) -> Result<Index, Flaw> {
     let nodes = Vec::with_capacity(document.len() / 24 + 4);
-    let mut scan = Scan { document, at: 0, nodes, open: None, depth: 0 };
+    let mut scan = Scan { document, at: 0, nodes, has_escapes: false, open: None, depth: 0 };
     let mut name = 0..0;
     loop {
         let opened = scan.value(name)?;
         match scan.behind(opened)? {
             Next::Value(of) => name = of,
-            Next::End => return Ok(scan.nodes),
+            Next::End => return Ok(Index { nodes: scan.nodes, has_escapes: scan.has_escapes }),
         }
     }
 }
@@ -30,6 +30,7 @@ struct Scan<'d> {
     document: &'d [u8],
     at: usize,
     nodes: Vec<Node>,
+    has_escapes: bool,
     /// The innermost object or array that is not closed yet. Until then its `next` is the one around it.
     open: Option<u32>,
     /// How many are open.
@@ -58,7 +59,7 @@ impl Scan<'_> {
     fn value(&mut self, name: Range<u32>) -> Result<Read, Flaw> {
         let start = self.past_space();
         let (kind, end) = match self.document.get(start) {
-            Some(b'"') => (Kind::Text, string_end(self.document, start)),
+            Some(b'"') => (Kind::Text, self.string_end(start)),
             Some(b'{') => return self.opens(Kind::Object, name),
             Some(b'[') => return self.opens(Kind::Array, name),
             Some(b't') => (Kind::Boolean, self.word_end(b"true")),
@@ -123,7 +124,7 @@ impl Scan<'_> {
         if self.document.get(start) != Some(&b'"') {
             return Err(Flaw::NotJson);
         }
-        let end = string_end(self.document, start).ok_or(Flaw::NotJson)?;
+        let end = self.string_end(start).ok_or(Flaw::NotJson)?;
         self.at = end;
         let colon = self.past_space();
         if self.document.get(colon) != Some(&b':') {
@@ -140,21 +141,22 @@ impl Scan<'_> {
         self.at
     }
 
+    /// Behind the quote that closes the string.
+    fn string_end(&mut self, start: usize) -> Option<usize> {
+        let mut at = start + 1;
+        loop {
+            at += plain(&self.document[at..]);
+            match self.document.get(at)? {
+                b'"' => return Some(at + 1),
+                b'\\' => at = escape_end(self.document, at)?,
+                _ => return None,
+            }
+            self.has_escapes = true;
+        }
+    }
+
     fn word_end(&self, word: &[u8]) -> Option<usize> {
         self.document[self.at..].starts_with(word).then_some(self.at + word.len())
-    }
-}
-
-/// Behind the quote that closes the string.
-fn string_end(document: &[u8], start: usize) -> Option<usize> {
-    let mut at = start + 1;
-    loop {
-        at += plain(&document[at..]);
-        match document.get(at)? {
-            b'"' => return Some(at + 1),
-            b'\\' => at = escape_end(document, at)?,
-            _ => return None,
-        }
     }
 }
 

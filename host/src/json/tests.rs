@@ -2,28 +2,28 @@ use serde_json::Value;
 
 use super::*;
 
-fn pointer(text: &str) -> Pointer {
+fn pointer(text: &str) -> Pointer<'_> {
     Pointer::parse(text).expect("a good pointer")
 }
 
 #[track_caller]
 fn finds(document: &str, at: &str, expected: Option<&str>) {
     let index = Index::build(document.as_bytes()).expect("good JSON");
-    let found = index.find(document.as_bytes(), &pointer(at)).map(|place| &document[place.value]);
+    let found = index.find(document.as_bytes(), pointer(at)).map(|place| &document[place.value]);
     assert_eq!(found, expected, "{at} in {document}");
 }
 
 #[track_caller]
 fn removes(document: &str, at: &str, expected: &str) {
     let index = Index::build(document.as_bytes()).expect("good JSON");
-    let removed = index.remove(document.as_bytes(), &pointer(at)).expect("something to remove");
+    let removed = index.remove(document.as_bytes(), pointer(at)).expect("something to remove");
     assert_eq!(String::from_utf8(removed).unwrap(), expected);
 }
 
 #[track_caller]
 fn sets(document: &str, at: &str, value: &str, expected: Option<&str>) {
     let index = Index::build(document.as_bytes()).expect("good JSON");
-    let set = index.set(document.as_bytes(), &pointer(at), value.as_bytes());
+    let set = index.set(document.as_bytes(), pointer(at), value.as_bytes());
     assert_eq!(set.map(|set| String::from_utf8(set).unwrap()).as_deref(), expected);
 }
 
@@ -229,7 +229,8 @@ proptest::proptest! {
         places(&value, &mut Vec::new(), &mut expected);
         proptest::prop_assert_eq!(index.nodes.len(), expected.len());
         for (path, expected) in expected {
-            let place = index.find(&document, &Pointer(path)).unwrap();
+            let text: String = path.iter().map(|token| format!("/{}", pointer::escape(token))).collect();
+            let place = index.find(&document, pointer(&text)).unwrap();
             let kind = match &expected {
                 Value::Null => Kind::Null,
                 Value::Bool(_) => Kind::Boolean,
@@ -273,10 +274,10 @@ proptest::proptest! {
     #[test]
     fn what_was_set_is_found(name in "[a-z~/\"\\\\]{0,4}", value in 0..1000_u32) {
         let document = br#"{"other":[1,{"a":2}]}"#;
-        let pointer = Pointer(vec![name]);
+        let text = format!("/{}", pointer::escape(&name));
         let value = value.to_string();
-        let set = Index::build(document).unwrap().set(document, &pointer, value.as_bytes()).unwrap();
-        let place = Index::build(&set).unwrap().find(&set, &pointer).unwrap();
+        let set = Index::build(document).unwrap().set(document, pointer(&text), value.as_bytes()).unwrap();
+        let place = Index::build(&set).unwrap().find(&set, pointer(&text)).unwrap();
         proptest::prop_assert_eq!(&set[place.value], value.as_bytes());
     }
 }

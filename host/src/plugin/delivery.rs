@@ -161,12 +161,12 @@ impl HostDelivery for Sandbox {
         value: String,
     ) -> wasmtime::Result<Result<(), EditError>> {
         let Some(pointer) = Pointer::parse(&pointer) else { return Ok(Err(EditError::BadPointer)) };
-        Ok(self.draft_mut()?.json_set(&pointer, value.as_bytes()).map_err(EditError::from))
+        Ok(self.draft_mut()?.json_set(pointer, value.as_bytes()).map_err(EditError::from))
     }
 
     fn json_remove(&mut self, _: Resource<Delivery>, pointer: String) -> wasmtime::Result<Result<(), EditError>> {
         let Some(pointer) = Pointer::parse(&pointer) else { return Ok(Err(EditError::BadPointer)) };
-        Ok(self.draft_mut()?.json_remove(&pointer).map_err(EditError::from))
+        Ok(self.draft_mut()?.json_remove(pointer).map_err(EditError::from))
     }
 
     fn json_merge(&mut self, _: Resource<Delivery>, patch: String) -> wasmtime::Result<Result<(), EditError>> {
@@ -211,7 +211,7 @@ impl Sandbox {
 
     fn json_at(&self, pointer: &str) -> wasmtime::Result<Option<JsonValue>> {
         let draft = self.draft()?;
-        let found = Pointer::parse(pointer).and_then(|pointer| draft.json(&pointer));
+        let found = Pointer::parse(pointer).and_then(|pointer| draft.json(pointer));
         Ok(found.map(|(kind, text)| {
             let text = std::str::from_utf8(text).expect("only UTF-8 is indexed, and values end at its boundaries");
             match kind {
