@@ -355,7 +355,7 @@ impl Plugins {
             Ok(pass) => pass,
             Err(left) => return Called::not(Failure::open(left), input.draft),
         };
-        let called = self.slots.call(version, input).await;
+        let called = self.slots.call(version, input, now).await;
         if pass.ended(Ending::of(&called.answer), called.ended.into_std()) {
             warn!(plugin = &*step.name, digest = version.digest, "plugin keeps failing: not called for a while");
         }

@@ -1,12 +1,15 @@
 //! One call of one plugin: in an instance of its own that is gone afterwards, or in one that waits for its next delivery.
 
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::Instant;
+use tokio::task::unconstrained;
 use tokio::time::error::Elapsed;
+use tokio::time::{Instant, sleep_until};
 use wasmtime::{Engine, Store};
 
 use super::about::About;
@@ -58,22 +61,35 @@ async fn take(semaphore: &Semaphore) -> SemaphorePermit<'_> {
     }
 }
 
-/// Waits for a call no longer than it may take: each request to another server that it begins gives it more time.
+/// Waits for a call no longer than it may take; `None` if it took longer. Each request to another server that it begins
+/// gives it more time.
 async fn within<T>(
     began: Instant,
     time_max: Duration,
     patience: Option<Arc<Patience>>,
     mut call: Pin<&mut impl Future<Output = T>>,
-) -> Result<T, Elapsed> {
+) -> Option<T> {
     let mut granted = time_max;
-    loop {
-        let ended = tokio::time::timeout_at(began + granted, &mut call).await;
-        let longer = time_max.saturating_add(patience.as_ref().map_or(Duration::ZERO, |patience| patience.so_far()));
-        if ended.is_ok() || longer <= granted {
-            return ended;
+    // Most calls end without having to wait, and a timer costs as much as a question of theirs.
+    let mut timer = None;
+    poll_fn(|context| {
+        if let Poll::Ready(done) = call.as_mut().poll(context) {
+            return Poll::Ready(Some(done));
         }
-        granted = longer;
-    }
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(began + granted)));
+        // Also looked at when what the call did has used up the task's turn.
+        while pin!(unconstrained(timer.as_mut())).poll(context).is_ready() {
+            let so_far = patience.as_ref().map_or(Duration::ZERO, |patience| patience.so_far());
+            let longer = time_max.saturating_add(so_far);
+            if longer <= granted {
+                return Poll::Ready(None);
+            }
+            granted = longer;
+            timer.as_mut().reset(began + granted);
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// Where calls happen: the engine and its slots.
@@ -100,14 +116,14 @@ impl Slots {
     }
 
     /// Calls `plugin`. Dropping the future ends the call.
-    pub(super) async fn call(&self, plugin: &Arc<Loaded>, input: Input) -> Called {
+    ///
+    /// The clock is read no more often than it must be: a reused call is so short that each reading shows.
+    pub(super) async fn call(&self, plugin: &Arc<Loaded>, input: Input, now: Instant) -> Called {
         // Declared before the instance: if the future is dropped, the slot is empty before the permit is free.
-        let Ok(permit) = self.permit(plugin).await else {
+        let Ok((permit, began)) = self.permit(plugin, now).await else {
             let error = format!("no slot became free within {:?}", self.wait_max);
             return Called::not(Failure::new(Ending::Busy, error), input.draft);
         };
-        // The clock is read once before and once after: a reused call is so short that each further reading shows.
-        let began = Instant::now();
         let owner = plugin.reuse.map(|_| Owner::of(&plugin.terms, &input.call));
         let idle = owner.as_ref().and_then(|owner| self.idle.take(owner, began));
         let mut instance = idle.unwrap_or_else(|| Instance::new(self.store(&plugin.terms), began).into());
@@ -115,11 +131,11 @@ impl Slots {
         let (time_max, patience) = (plugin.terms.limits.time_max, instance.patience());
         let called = within(began, time_max, patience, pin!(instance.call(&plugin.guest))).await;
         let ended = Instant::now();
-        let is_sound = matches!(called, Ok(Ok(_)));
+        let is_sound = matches!(called, Some(Ok(_)));
         let answer = match called {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => Err(instance.failure(&error)),
-            Err(_) => Err(Failure::late(time_max)),
+            Some(Ok(answer)) => answer,
+            Some(Err(error)) => Err(instance.failure(&error)),
+            None => Err(Failure::late(time_max)),
         };
         let memory = instance.memory();
         let Ended { before, edited, reached, asked } = instance.end();
@@ -144,15 +160,16 @@ impl Slots {
         }
     }
 
-    async fn permit(&self, plugin: &Loaded) -> Result<Permit<'_>, Elapsed> {
+    /// A place, and since when.
+    async fn permit(&self, plugin: &Loaded, now: Instant) -> Result<(Permit<'_>, Instant), Elapsed> {
         let asks = plugin.terms.way_out.is_some();
         if !asks && let Ok(slot) = self.permits.try_acquire() {
-            return Ok(Permit { _asking: None, _slot: slot });
+            return Ok((Permit { _asking: None, _slot: slot }, now));
         }
         let waiting = async {
             // First the one that fewer have, so that nobody holds one of the others while it waits.
             let asking = if asks { Some(take(&self.asking).await) } else { None };
-            Permit { _asking: asking, _slot: take(&self.permits).await }
+            (Permit { _asking: asking, _slot: take(&self.permits).await }, Instant::now())
         };
         tokio::time::timeout(self.wait_max, waiting).await
     }

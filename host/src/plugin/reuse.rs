@@ -160,7 +160,8 @@ type Queue = VecDeque<(Instant, Box<Instance>)>;
 
 #[derive(Default)]
 struct Waiting {
-    by_owner: HashMap<Owner, Queue>,
+    /// Hashed twice in each call; tenants come from outside.
+    by_owner: HashMap<Owner, Queue, ahash::RandomState>,
     count: usize,
     bytes: u64,
 }

@@ -127,9 +127,11 @@ impl Sandbox {
     /// Ends the call: what it printed is logged.
     pub(super) fn end(&mut self) -> Ended {
         let input = self.input.take().expect("a call that ends has begun");
-        let printed = self.wasi.as_ref().map(|wasi| Console::lock(&wasi.console).take()).unwrap_or_default();
         let origin = Origin { plugin: &self.terms.name, delivery: &input.call.event.id };
-        self.log.printed(origin, &String::from_utf8_lossy(&printed));
+        if let Some(wasi) = &self.wasi {
+            let printed = Console::lock(&wasi.console).take();
+            self.log.printed(origin, &String::from_utf8_lossy(&printed));
+        }
         self.log.finish(origin);
         if self.log.is_cut() {
             self.reached(Reached::Log);

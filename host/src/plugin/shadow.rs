@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -134,11 +134,11 @@ impl Shadows {
 
 async fn run(slots: &Slots, version: &Arc<Loaded>, input: Input) -> Ending {
     let (began, before) = (Instant::now(), input.draft.clone());
-    let Ok(pass) = version.shadow.breaker.enter(began) else { return Ending::Open };
-    let Called { answer, draft: after, memory, .. } = slots.call(version, input).await;
+    let Ok(pass) = version.shadow.breaker.enter(began.into_std()) else { return Ending::Open };
+    let Called { answer, draft: after, memory, ended, .. } = slots.call(version, input, began).await;
     let ending = Ending::of(&answer);
-    pass.ended(ending, Instant::now());
-    version.shadow.stats.ended(ending, began.elapsed(), memory);
+    pass.ended(ending, ended.into_std());
+    version.shadow.stats.ended(ending, ended - began, memory);
     if ending == Ending::Deliver {
         let places: Vec<String> = changes(&before, &after).iter().map(ToString::to_string).collect();
         version.shadow.would_change(&places);
