@@ -133,12 +133,17 @@ impl Draft {
     }
 
     /// Sets a header, replacing what it was.
-    pub fn set_header(&mut self, name: &str, value: &str, limits: HeaderLimits) -> Result<(), HeaderError> {
-        let name = editable(name)?;
+    pub fn set_header(
+        &mut self,
+        name: &str,
+        value: impl Into<String>,
+        limits: HeaderLimits,
+    ) -> Result<(), HeaderError> {
+        let (name, value) = (editable(name)?, value.into());
         if name.as_str().len() + value.len() > limits.bytes_max {
             return Err(HeaderError::TooLarge);
         }
-        let value = HeaderValue::from_str(value).map_err(|_| HeaderError::InvalidValue)?;
+        let value = HeaderValue::try_from(value).map_err(|_| HeaderError::InvalidValue)?;
         let is_full = self.headers.len() >= limits.count_max;
         match self.headers.entry(name) {
             Entry::Vacant(_) if is_full => return Err(HeaderError::TooLarge),
@@ -318,7 +323,7 @@ mod tests {
     #[test]
     fn headers_are_bounded() {
         let mut draft = draft("{}");
-        assert_eq!(draft.set_header("x-a", &"v".repeat(LIMITS.bytes_max), LIMITS), Err(HeaderError::TooLarge));
+        assert_eq!(draft.set_header("x-a", "v".repeat(LIMITS.bytes_max), LIMITS), Err(HeaderError::TooLarge));
         for n in 1..LIMITS.count_max {
             draft.set_header(&format!("x-{n}"), "v", LIMITS).unwrap();
         }

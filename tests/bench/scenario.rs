@@ -20,6 +20,8 @@ use crate::stack::{Receiver, Weft, bare, config};
 use crate::table::{Budget, Figure, print, save};
 
 const TURNS: usize = 5;
+/// A turn of draining is short, and one differs from the next by a third.
+const DRAIN_TURNS: usize = 15;
 /// Deliveries of one turn: some seconds of work.
 const DRAINED: usize = 60_000;
 /// They go to so many subscriptions.
@@ -82,7 +84,7 @@ async fn drain() -> Result<Vec<Figure>> {
     let (mut fresh, mut reused) = (Vec::new(), Vec::new());
     let cache = tempfile::tempdir()?;
     let with_hello = |more: &str| Some((cache.path(), format!("{WITH_HELLO}\n{more}")));
-    for _ in 0..TURNS {
+    for _ in 0..DRAIN_TURNS {
         let bare = bare(&receiver.url("/"), u64::try_from(DRAINED)?)?;
         receiver.figures().await?;
         bares.push(Drain { rate: bare.rate, cpu: bare.cpu });

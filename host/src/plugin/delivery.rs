@@ -84,7 +84,7 @@ impl HostDelivery for Sandbox {
         value: String,
     ) -> wasmtime::Result<Result<(), HeaderError>> {
         let limits = self.terms.limits.headers;
-        let set = self.draft_mut()?.set_header(&name, &value, limits);
+        let set = self.draft_mut()?.set_header(&name, value, limits);
         if set == Err(request::HeaderError::TooLarge) {
             self.reached(Reached::Headers);
         }
