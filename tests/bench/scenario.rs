@@ -77,22 +77,41 @@ struct Drain {
     cpu: f64,
 }
 
-/// Drain throughput and CPU: bare client, Redis, Redis with a plugin, embedded; taking turns.
+/// What is drained, or what a drain is compared with.
+const KINDS: [Kind; 5] = [Kind::Bare, Kind::Plain, Kind::Fresh, Kind::Reused, Kind::Embedded];
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Bare,
+    Plain,
+    Fresh,
+    Reused,
+    Embedded,
+}
+
+/// Drain throughput and CPU: bare client, Redis, Redis with a plugin, embedded; taking turns, each beginning with another.
 async fn drain() -> Result<Vec<Figure>> {
     let receiver = Receiver::start()?;
-    let (mut bares, mut plain, mut embedded) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut fresh, mut reused) = (Vec::new(), Vec::new());
     let cache = tempfile::tempdir()?;
     let with_hello = |more: &str| Some((cache.path(), format!("{WITH_HELLO}\n{more}")));
-    for _ in 0..DRAIN_TURNS {
-        let bare = bare(&receiver.url("/"), u64::try_from(DRAINED)?)?;
-        receiver.figures().await?;
-        bares.push(Drain { rate: bare.rate, cpu: bare.cpu });
-        plain.push(drain_redis(&receiver, &events(&receiver), None).await?);
-        fresh.push(drain_redis(&receiver, &events(&receiver), with_hello("")).await?);
-        reused.push(drain_redis(&receiver, &events(&receiver), with_hello(REUSED)).await?);
-        embedded.push(drain_embedded(&receiver).await?);
+    let mut drains: [Vec<Drain>; KINDS.len()] = Default::default();
+    for turn in 0..DRAIN_TURNS {
+        for step in 0..KINDS.len() {
+            let kind = KINDS[(turn + step) % KINDS.len()];
+            receiver.figures().await?;
+            drains[kind as usize].push(match kind {
+                Kind::Bare => {
+                    let bare = bare(&receiver.url("/"), u64::try_from(DRAINED)?)?;
+                    Drain { rate: bare.rate, cpu: bare.cpu }
+                }
+                Kind::Plain => drain_redis(&receiver, &events(&receiver), None).await?,
+                Kind::Fresh => drain_redis(&receiver, &events(&receiver), with_hello("")).await?,
+                Kind::Reused => drain_redis(&receiver, &events(&receiver), with_hello(REUSED)).await?,
+                Kind::Embedded => drain_embedded(&receiver).await?,
+            });
+        }
     }
+    let [bares, plain, fresh, reused, embedded] = drains;
     let rate = |drains: &[Drain]| median(drains.iter().map(|drain| drain.rate));
     let cpu = |drains: &[Drain]| median(drains.iter().map(|drain| drain.cpu * 1e6));
     let ratio = |above: &[Drain], below: &[Drain], of: fn(&Drain) -> f64| {
@@ -107,8 +126,10 @@ async fn drain() -> Result<Vec<Figure>> {
         Figure::bound("drain / bare loop", ratio(&plain, &bares, |d| d.rate), "×", Budget::AtLeast(0.8)),
         Figure::bound("CPU per delivery / bare loop", ratio(&plain, &bares, |d| d.cpu), "×", Budget::AtMost(1.25)),
         Figure::plain("drain with a Rust plugin, fresh instances", rate(&fresh), per_second),
+        Figure::plain("fresh instances, CPU of the host", cpu(&fresh), "µs/delivery"),
         Figure::bound("fresh instances / no plugin", ratio(&fresh, &plain, |d| d.rate), "×", Budget::AtLeast(0.8)),
         Figure::plain("drain with a Rust plugin, reused instances", rate(&reused), per_second),
+        Figure::plain("reused instances, CPU of the host", cpu(&reused), "µs/delivery"),
         Figure::bound("reused instances / no plugin", ratio(&reused, &plain, |d| d.rate), "×", Budget::AtLeast(0.9)),
         Figure::plain("drain, embedded queue, every batch fsynced", rate(&embedded), per_second),
         Figure::bound("embedded / Redis", ratio(&embedded, &plain, |d| d.rate), "×", Budget::AtLeast(0.5)),
