@@ -8,13 +8,13 @@ use std::time::{Duration, SystemTime};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::Trail;
 use crate::entry::{DEATHS_MAX, DeadLetter, Death, Entry};
 use crate::event::Event;
-use crate::request::Draft;
+use crate::request::{Draft, Headers};
 
 const VERSION: u32 = 1;
 /// The end of the year 9999: later times have no text.
@@ -36,7 +36,7 @@ pub(crate) struct Stored {
 /// A draft without its event.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct StoredDraft {
-    headers: HeaderMap,
+    headers: Headers,
     /// `None` while it is the event's.
     body: Option<Bytes>,
 }
@@ -151,14 +151,14 @@ impl StoredDraft {
     }
 
     fn from_form(form: DraftV1) -> Result<StoredDraft, Error> {
-        let mut headers = HeaderMap::with_capacity(form.headers.len());
-        for (name, value) in form.headers {
+        let pair = |(name, value): (String, String)| {
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Error::Part("header name"))?;
             let bytes: Option<Vec<u8>> = value.chars().map(|char| u8::try_from(u32::from(char)).ok()).collect();
             let value =
                 bytes.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok()).ok_or(Error::Part("header value"))?;
-            headers.append(name, value);
-        }
+            Ok((name, value))
+        };
+        let headers = form.headers.into_iter().map(pair).collect::<Result<Headers, Error>>()?;
         let body = match (form.body, form.body_base64) {
             (Some(text), _) => Some(Bytes::from(text)),
             (None, Some(base64)) => Some(STANDARD.decode(base64).map_err(|_| Error::Part("body"))?.into()),
@@ -261,9 +261,9 @@ mod tests {
 
     #[test]
     fn a_stored_delivery_comes_back_as_it_was() {
-        let mut headers = HeaderMap::new();
-        headers.append("x-a", HeaderValue::from_bytes(b"caf\xe9").unwrap());
-        headers.append("x-a", HeaderValue::from_static("2"));
+        let pairs = [("x-a", &b"caf\xe9"[..]), ("x-b", b"2")];
+        let pair = |(name, value)| (HeaderName::from_static(name), HeaderValue::from_bytes(value).unwrap());
+        let headers: Headers = pairs.into_iter().map(pair).collect();
         for body in [None, Some(Bytes::from_static(b"text")), Some(Bytes::from_static(b"\xff\0"))] {
             let stored = stored(Some(StoredDraft { headers: headers.clone(), body }));
             assert_eq!(Stored::from_bytes(&stored.to_bytes()).unwrap(), stored);

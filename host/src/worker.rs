@@ -1,6 +1,7 @@
 //! The worker: reads as the flow does. An entry becomes a delivery, its chain makes a draft, signing makes the request,
 //! posting it makes a result, the policy concludes, and the settlement is handed in.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,7 +22,7 @@ use crate::health::{Health, Part};
 use crate::outcome::Outcome;
 use crate::plugin::{Call, Decision, Plugins};
 use crate::queue::Queue;
-use crate::request::Draft;
+use crate::request::{Draft, SignedRequest};
 use crate::sender::Post;
 use crate::settler::Inbox;
 use crate::slots::{Free, Slots};
@@ -161,11 +162,10 @@ impl Worker {
                 return Attempt { result: Some(result), ..Attempt::not_made(outcome) };
             }
         };
-        let draft = match self.draft(delivery, now).await {
-            Ok(draft) => draft,
-            Err(ended) => return ended,
-        };
-        let request = draft.sign(&delivery.identity, &delivery.subscription, SystemTime::now());
+        if let Err(ended) = self.run_chain(delivery, now).await {
+            return ended;
+        }
+        let request = self.sign(delivery);
         let started = Instant::now();
         let result = self.sender.post(request).await;
         let request = started.elapsed();
@@ -174,17 +174,20 @@ impl Worker {
         Attempt { outcome: conclude(delivery, &result), result: Some(result), request }
     }
 
-    /// The draft as the chain leaves it; `Err` if the chain ends the attempt. The chain is done once it let the
-    /// delivery go: a retry sends the same draft.
-    async fn draft(&self, delivery: &mut Delivery, now: SystemTime) -> Result<Draft, Attempt> {
-        if let Some(draft) = &delivery.draft {
-            return Ok(draft.clone());
+    fn sign(&self, delivery: &Delivery) -> SignedRequest {
+        let unchanged = || Cow::Owned(Draft::new(Arc::clone(&delivery.event), self.body_bytes_max));
+        let draft = delivery.draft.as_ref().map_or_else(unchanged, Cow::Borrowed);
+        draft.sign(&delivery.identity, &delivery.subscription, SystemTime::now())
+    }
+
+    /// Leaves the draft with the delivery if there is a chain; `Err` if that ends the attempt. The chain is done once it
+    /// let the delivery go: a retry sends the same draft.
+    async fn run_chain(&self, delivery: &mut Delivery, now: SystemTime) -> Result<(), Attempt> {
+        let settings = Arc::clone(&delivery.subscription.settings);
+        if delivery.draft.is_some() || settings.chain.is_empty() {
+            return Ok(());
         }
         let draft = Draft::new(Arc::clone(&delivery.event), self.body_bytes_max);
-        let settings = Arc::clone(&delivery.subscription.settings);
-        if settings.chain.is_empty() {
-            return Ok(draft);
-        }
         let call = Call {
             event: Arc::clone(&delivery.event),
             subscription_id: Arc::clone(&delivery.subscription.id),
@@ -204,8 +207,8 @@ impl Worker {
         match decision {
             Decision::Deliver { draft, plugins } => {
                 delivery.plugins = plugins;
-                delivery.draft = Some(draft.clone());
-                Ok(draft)
+                delivery.draft = Some(draft);
+                Ok(())
             }
             Decision::Drop { plugin, reason } => ended(Outcome::Dropped(format!("{plugin}: {reason}")), None),
             Decision::Postpone { plugin, after, reason } => {

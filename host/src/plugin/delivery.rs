@@ -66,7 +66,7 @@ impl HostDelivery for Sandbox {
     }
 
     fn header(&mut self, _: Resource<Delivery>, name: String) -> wasmtime::Result<Option<String>> {
-        let value = self.draft()?.headers().get(name);
+        let value = self.draft()?.headers().get(&name);
         Ok(value.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()))
     }
 

@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use http::HeaderMap;
 use serde_json::Value;
 
-use crate::request::Draft;
+use crate::request::{Draft, Headers};
 
 /// Places that are told; two whole bodies could differ in thousands.
 const CHANGES_MAX: usize = 64;
@@ -68,18 +67,19 @@ pub fn changes(before: &Draft, after: &Draft) -> Vec<Change> {
     changes
 }
 
-fn headers(before: &HeaderMap, after: &HeaderMap, changes: &mut Vec<Change>) {
+fn headers(before: &Headers, after: &Headers, changes: &mut Vec<Change>) {
     let mut note = |name: &http::HeaderName, how| {
         changes.push(Change { place: Place::Header(name.to_string()), how });
     };
-    for name in before.keys() {
-        match after.get(name) {
+    for (name, value) in before.iter() {
+        match after.get(name.as_str()) {
             None => note(name, How::Removed),
-            Some(value) if before.get(name) != Some(value) => note(name, How::Changed),
+            Some(other) if other != value => note(name, How::Changed),
             Some(_) => {}
         }
     }
-    after.keys().filter(|name| !before.contains_key(*name)).for_each(|name| note(name, How::Added));
+    let added = after.iter().filter(|(name, _)| before.get(name.as_str()).is_none());
+    added.for_each(|(name, _)| note(name, How::Added));
 }
 
 fn bodies(before: &[u8], after: &[u8], changes: &mut Vec<Change>) {

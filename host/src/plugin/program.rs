@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -18,7 +17,7 @@ use super::contract::types::{Postponement, Verdict};
 use super::ending::{Ending, Failure};
 use super::sandbox::{Input, Sandbox};
 use super::text::clean;
-use crate::request::{Draft, EditError, HeaderLimits};
+use crate::request::{Draft, EditError, HeaderLimits, Headers};
 
 /// The version of the JSON contract.
 const CONTRACT: &str = "0.1";
@@ -120,8 +119,8 @@ fn lossy(bytes: &[u8]) -> String {
 }
 
 /// `application/json`, and what is written like it.
-fn is_json(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+fn is_json(headers: &Headers) -> bool {
+    let content_type = headers.get(CONTENT_TYPE.as_str()).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     media_type == JSON || media_type == "text/json" || media_type.ends_with("+json")
 }

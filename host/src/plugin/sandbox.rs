@@ -166,12 +166,8 @@ impl Sandbox {
 
     /// The draft to edit.
     pub(super) fn draft_mut(&mut self) -> wasmtime::Result<&mut Draft> {
-        let input = self.input.as_mut().ok_or_else(|| wasmtime::Error::msg("there is no delivery now"))?;
-        Ok(self.edited.get_or_insert_with(|| {
-            // The copy stays as it is: unlike the original it has no room for more headers.
-            let copy = input.draft.clone();
-            std::mem::replace(&mut input.draft, copy)
-        }))
+        let input = self.input.as_ref().ok_or_else(|| wasmtime::Error::msg("there is no delivery now"))?;
+        Ok(self.edited.get_or_insert_with(|| input.draft.clone()))
     }
 
     /// Takes this for the edited draft.

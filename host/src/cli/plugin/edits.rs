@@ -16,8 +16,9 @@ const TIME_MAX: Duration = Duration::from_secs(1);
 /// Each header that is not as it was: its value now, `None` if it is gone.
 pub(super) fn headers(before: &Draft, after: &Draft) -> BTreeMap<String, Option<String>> {
     let (before, after) = (before.headers(), after.headers());
-    let gone = before.keys().filter(|name| !after.contains_key(*name)).map(|name| (name.to_string(), None));
-    let changed = after.iter().filter(|(name, value)| before.get(*name) != Some(value));
+    let gone = before.iter().filter(|(name, _)| after.get(name.as_str()).is_none());
+    let gone = gone.map(|(name, _)| (name.to_string(), None));
+    let changed = after.iter().filter(|(name, value)| before.get(name.as_str()) != Some(value));
     gone.chain(changed.map(|(name, value)| (name.to_string(), Some(text(value.as_bytes()))))).collect()
 }
 
