@@ -97,7 +97,7 @@ const JSON_GRANTED: &str =
 pub(super) const TEMPLATES: &[Template] = &[
     Template {
         language: "rust",
-        files: embedded!("examples/hello-rust": "src/lib.rs", "Cargo.toml", "Cargo.lock"),
+        files: embedded!("examples/hello-rust": "src/lib.rs", "Cargo.toml", "Cargo.lock", ".cargo/config.toml"),
         contract: Contract::RustSdk,
         ignored: "target/\n",
         needs: "Rust from <https://rustup.rs> and `rustup target add wasm32-wasip2`",
