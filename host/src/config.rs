@@ -17,7 +17,7 @@ use crate::link::{Address, BadAddress, TlsFiles, Waits};
 use crate::rate::Rate;
 use crate::retry::RetryPolicy;
 use crate::secret::{Scheme, Secret};
-use crate::subscription::{Ordering, PluginUse, Settings};
+use crate::subscription::{Ordering, PluginUse, Settings, Tenant};
 pub use mistake::{Mistake, Mistakes};
 pub use plugins::{NamedPlugin, PluginRef, Plugins};
 
@@ -151,6 +151,8 @@ pub struct Defaults {
     pub disable_on_gone: bool,
     /// Whether deliveries wait for the ones before them.
     pub ordering: Ordering,
+    /// Whose a subscription is: those of one tenant may share instances of plugins.
+    pub tenant: Option<Tenant>,
 }
 
 /// What one subscription has otherwise.
@@ -186,6 +188,8 @@ pub struct Overrides {
     pub disable_on_gone: Option<bool>,
     /// `ordering`
     pub ordering: Option<Ordering>,
+    /// `tenant`
+    pub tenant: Option<Tenant>,
 }
 
 /// What may be reached.
@@ -294,6 +298,7 @@ impl Default for Defaults {
             disable_after: breaker.disable_after,
             disable_on_gone: true,
             ordering: Ordering::None,
+            tenant: None,
         }
     }
 }
@@ -387,6 +392,7 @@ impl Config {
                 disable_on_gone: over.disable_on_gone.unwrap_or(defaults.disable_on_gone),
             },
             ordering: over.ordering.unwrap_or(defaults.ordering),
+            tenant: over.tenant.as_ref().or(defaults.tenant.as_ref()).cloned(),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::attempt::Lasting;
 use crate::entry::EntryId;
 use crate::event::Event;
 use crate::request::Draft;
-use crate::subscription::{Mode, OnError, PluginUse};
+use crate::subscription::{Mode, OnError, PluginUse, Tenant};
 
 mod about;
 mod breaker;
@@ -85,6 +85,8 @@ pub struct Call {
     pub event: Arc<Event>,
     /// Whom it is for.
     pub subscription_id: Arc<str>,
+    /// Whose that is, if the operator says so.
+    pub tenant: Option<Tenant>,
     /// Scheme, host and port of the endpoint.
     pub destination: Arc<str>,
     /// Which delivery: its entry in the queue, the same whenever the chain runs for it.

@@ -1,5 +1,6 @@
 //! A subscription: who wants events, where, and how.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ use crate::secret::{Scheme, Secret};
 
 /// Longer URLs are refused.
 pub const URL_BYTES_MAX: usize = 8192;
+
+/// Of the name of a tenant.
+const TENANT_BYTES_MAX: usize = 256;
 
 /// Who wants events, where and how, as far as one delivery needs it.
 #[derive(Debug, Clone)]
@@ -49,6 +53,8 @@ pub struct Settings {
     pub breaker: BreakerPolicy,
     /// Whether deliveries wait for the ones before them.
     pub ordering: Ordering,
+    /// Whose it is.
+    pub tenant: Option<Tenant>,
 }
 
 impl Default for Settings {
@@ -63,6 +69,7 @@ impl Default for Settings {
             rate: None,
             breaker: BreakerPolicy::default(),
             ordering: Ordering::None,
+            tenant: None,
         }
     }
 }
@@ -77,6 +84,30 @@ pub enum Ordering {
     Subscription,
     /// For those of the same subscription and `objectRef`.
     Object,
+}
+
+/// The name of one of those whom an operator delivers for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Tenant(Arc<str>);
+
+/// No name of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a tenant's name has 1 to {TENANT_BYTES_MAX} bytes, and no control characters")]
+pub struct BadTenant;
+
+impl FromStr for Tenant {
+    type Err = BadTenant;
+
+    fn from_str(name: &str) -> Result<Tenant, BadTenant> {
+        let is_good = (1..=TENANT_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
+        if is_good { Ok(Tenant(name.into())) } else { Err(BadTenant) }
+    }
+}
+
+impl AsRef<str> for Tenant {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
 }
 
 /// One plugin in a subscription's chain.

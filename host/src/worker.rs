@@ -191,6 +191,7 @@ impl Worker {
         let call = Call {
             event: Arc::clone(&delivery.event),
             subscription_id: Arc::clone(&delivery.subscription.id),
+            tenant: settings.tenant.clone(),
             destination: Arc::clone(&delivery.subscription.endpoint.destination),
             entry: delivery.handle.id,
             replays: delivery.trail.replays,

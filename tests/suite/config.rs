@@ -57,6 +57,7 @@ fn the_examples_commented_keys_are_keys() {
     assert!(subscription.retry_backoff.is_some() && subscription.max_backoff.is_some());
     assert!(subscription.rate.is_some() && subscription.burst.is_some() && subscription.disable_after.is_some());
     assert!(subscription.breaker_failures.is_some() && subscription.breaker_open.is_some());
+    assert!(subscription.tenant.is_some() && config.defaults.tenant.is_some());
     assert!(subscription.ordering.is_some() && subscription.disable_on_gone == Some(false));
     assert_eq!((config.admin.tokens.len(), config.plugins.named.len()), (1, 1));
     assert!(config.delivery.hmac_secret.is_some() && config.plugins.cache_dir.is_some());
@@ -103,6 +104,8 @@ fn what_cannot_be_is_refused() {
         ("[defaults]\nrate = \"fast\"", "rates look like \"100/s\""),
         ("[defaults]\nrate = \"0/s\"", "rates look like"),
         ("[subscriptions.s]\nburst = 0", "from 1 to"),
+        ("[defaults]\ntenant = \"\"", "a tenant's name has 1 to 256 bytes"),
+        ("[subscriptions.s]\ntenant = \"a\\u0007\"", "no control characters"),
         ("[plugins.named.a]\nhttp = { allow = [\"api.example.com\"] }", "https://api.example.com"),
         ("[plugins.named.a]\nhttp = { allow = [\"https://api.example.com/v1\"] }", "no path"),
         ("[plugins.named.a]\nhttp = { allowed = [] }", "did you mean allow?"),

@@ -211,6 +211,7 @@ impl Desk {
         let call = Call {
             event,
             subscription_id: notification.subscription_id.unwrap_or_default().into(),
+            tenant: None,
             destination: endpoint.map_or_else(|| "".into(), |endpoint| endpoint.destination),
             entry: id.parse().unwrap_or_default(),
             replays: 0,

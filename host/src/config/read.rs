@@ -21,6 +21,7 @@ const ON_ERROR: [(&str, OnError); 3] =
     [("retry", OnError::Retry), ("deliver", OnError::Deliver), ("drop", OnError::Drop)];
 const ORDERING: [(&str, Ordering); 3] =
     [("none", Ordering::None), ("subscription", Ordering::Subscription), ("object", Ordering::Object)];
+const TENANTS: &str = "for example \"acme\"";
 const RATES: &str = "rates look like \"100/s\", \"90/min\" or \"1000/h\"";
 const BURSTS: RangeInclusive<u64> = 1..=1_000_000;
 const BREAKER_FAILURES: RangeInclusive<u64> = 1..=1_000_000_000;
@@ -137,6 +138,7 @@ impl Defaults {
         self.disable_after = reader.duration("disable_after");
         set(&mut self.disable_on_gone, reader.flag("disable_on_gone"));
         set(&mut self.ordering, reader.word("ordering", &ORDERING));
+        self.tenant = reader.parsed("tenant", TENANTS);
         reader.finish();
     }
 }
@@ -159,6 +161,7 @@ impl Overrides {
             disable_after: reader.duration("disable_after"),
             disable_on_gone: reader.flag("disable_on_gone"),
             ordering: reader.word("ordering", &ORDERING),
+            tenant: reader.parsed("tenant", TENANTS),
         };
         reader.finish();
         overrides

@@ -17,21 +17,26 @@ use super::outgoing::Patience;
 use super::sandbox::{Ended, Input, Sandbox};
 use super::terms::Terms;
 use super::{Call, Config};
+use crate::subscription::Tenant;
 
 /// Whose deliveries an instance serves.
 #[derive(PartialEq, Eq, Hash)]
-enum Tenant {
+enum Served {
+    /// The operator says whose the subscription is.
+    Tenant(Tenant),
     /// The event says whose it is.
     Named(String),
-    /// It does not: then each subscription is a tenant of its own.
+    /// Neither does: then each subscription is a tenant of its own.
     Subscription(Arc<str>),
 }
 
-impl Tenant {
-    /// `tenantId` of the event, or else the subscription.
-    fn of(call: &Call) -> Tenant {
-        let subscription = || Tenant::Subscription(Arc::clone(&call.subscription_id));
-        call.event.tenant.clone().map_or_else(subscription, Tenant::Named)
+impl Served {
+    fn by(call: &Call) -> Served {
+        match (&call.tenant, &call.event.tenant) {
+            (Some(tenant), _) => Served::Tenant(tenant.clone()),
+            (None, Some(name)) => Served::Named(name.clone()),
+            (None, None) => Served::Subscription(Arc::clone(&call.subscription_id)),
+        }
     }
 }
 
@@ -102,11 +107,11 @@ impl Instance {
 
 /// Whose an instance is: a plugin's, by where its terms lie (whoever waits holds on to them), and a tenant's.
 #[derive(PartialEq, Eq, Hash)]
-pub(super) struct Owner(usize, Tenant);
+pub(super) struct Owner(usize, Served);
 
 impl Owner {
     pub(super) fn of(terms: &Arc<Terms>, call: &Call) -> Owner {
-        Owner(Arc::as_ptr(terms) as usize, Tenant::of(call))
+        Owner(Arc::as_ptr(terms) as usize, Served::by(call))
     }
 }
 

@@ -100,6 +100,7 @@ pub(super) fn delivery() -> (Call, Draft) {
     let call = Call {
         event,
         subscription_id: "sub-1".into(),
+        tenant: None,
         destination: "https://smo.example.com".into(),
         entry: EntryId::new(5, 1),
         replays: 0,

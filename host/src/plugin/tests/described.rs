@@ -25,6 +25,10 @@ fn delivery_of(subscription: &str, event: &str) -> (Call, Draft) {
 /// How often the instance that served it had been called.
 async fn count(plugins: &Plugins, subscription: &str, event: &str) -> String {
     let (call, draft) = delivery_of(subscription, event);
+    counted(plugins, call, draft).await
+}
+
+async fn counted(plugins: &Plugins, call: Call, draft: Draft) -> String {
     match plugins.run(&chain(&["described"], OnError::Retry), call, draft).await.0 {
         Decision::Drop { reason, .. } => reason,
         other => panic!("{other:?}"),
@@ -134,6 +138,22 @@ async fn an_instance_serves_one_tenant_only() {
     assert_eq!(count(&plugins, "sub-2", &of_tenant("a")).await, "2", "the same tenant");
     assert_eq!(count(&plugins, "sub-1", &of_tenant("b")).await, "1");
     assert_eq!(count(&plugins, "a", EVENT).await, "1", "a subscription that is named like a tenant");
+}
+
+#[tokio::test]
+async fn what_the_operator_says_of_tenants_is_above_what_events_say() {
+    let plugins = described(9).with(|config| config.calls_max = 4).load().await;
+    let count = async |subscription, tenant: &str, event: &str| {
+        let (call, draft) = delivery_of(subscription, event);
+        let call = Call { tenant: Some(tenant.parse().unwrap()), ..call };
+        counted(&plugins, call, draft).await
+    };
+    assert_eq!(count("sub-1", "a", EVENT).await, "1");
+    assert_eq!(count("sub-2", "a", EVENT).await, "2", "another subscription of the same tenant");
+    assert_eq!(count("sub-3", "b", EVENT).await, "1");
+    assert_eq!(count("sub-3", "b", &of_tenant("a")).await, "2", "an event does not bring it to another tenant");
+    let (call, draft) = delivery_of("sub-4", &of_tenant("a"));
+    assert_eq!(counted(&plugins, call, draft).await, "1", "a name that only an event has");
 }
 
 #[tokio::test]
