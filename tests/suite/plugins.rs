@@ -1,5 +1,6 @@
 //! Plugins on live deliveries: misbehaving guests in `.wat`, and the first-party ones as an operator configures them.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 pub(crate) use tests::World;
@@ -92,6 +93,26 @@ async fn settings_that_do_not_fit_the_plugins_schema_fail_by_name() {
     assert!(letter["last_error"].contains("settings/mask: "), "{letter:?}");
     world.publish("described").await;
     until("it is dropped", || host.metric(&deliveries("dropped", "described")) == 1.0).await;
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn subscriptions_of_one_tenant_share_an_instance() {
+    let mut world = World::new().await.guest("described");
+    for subscription in ["one", "two", "other"] {
+        world = world.subscription(subscription, "described", "{}", None);
+    }
+    let named = NamedPlugin { reuse: NonZeroU32::new(9), ..NamedPlugin::default() };
+    world.config.plugins.named.insert("described".to_owned(), named);
+    world.config.defaults.tenant = Some("acme".parse().unwrap());
+    world.config.subscriptions.get_mut("other").unwrap().tenant = Some("umbrella".parse().unwrap());
+    let host = world.start().await;
+    let mut attempts = host.telemetry.watch();
+    for (subscription, calls) in [("one", 1), ("two", 2), ("other", 1), ("one", 3)] {
+        host.queue.publish(&[world.event(subscription).json().into()]).await.unwrap();
+        let attempt = attempts.recv().await.unwrap();
+        assert_eq!(attempt.outcome, Outcome::Dropped(format!("described: {calls}")), "{subscription}");
+    }
     host.stop().await;
 }
 

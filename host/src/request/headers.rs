@@ -194,5 +194,8 @@ mod tests {
         headers.remove("x-b").unwrap();
         assert_eq!((headers.len(), headers.get("content-type")), (1, None));
         assert_eq!(Headers::default().get("content-type").unwrap(), "application/json", "a copy was edited");
+        let twice = ["1", "2"].map(|value| (HeaderName::from_static("x-a"), HeaderValue::from_static(value)));
+        let read = Headers::from_iter(twice);
+        assert_eq!((read.len(), read.get("x-a").unwrap().to_str().unwrap()), (1, "2"));
     }
 }
