@@ -9,6 +9,7 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::ParseError;
 
 use crate::config::{Config, Mistakes};
+use crate::plugin::THREAD_STACK;
 
 /// In place of the standard ones, for all of the command line: those panic when the reader is gone.
 macro_rules! print { ($($words:tt)*) => { $crate::cli::out::write(std::io::stdout(), format_args!($($words)*)) }; }
@@ -140,7 +141,8 @@ pub fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().thread_stack_size(THREAD_STACK).enable_all().build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return failed(&anyhow::Error::new(error).context("cannot start the runtime")),
     };

@@ -26,6 +26,7 @@ pub mod difference;
 mod ending;
 mod engine;
 mod guest;
+mod haste;
 mod load;
 mod log;
 mod origin;
@@ -64,6 +65,8 @@ pub use state::StateStore;
 pub use stats::Usage;
 pub use status::{Refusal, Rejected, State, Status};
 pub use terms::Kind;
+
+pub(crate) use haste::THREAD_STACK;
 
 use call::{Called, Slots};
 use contract::types::Verdict;

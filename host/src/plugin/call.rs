@@ -16,6 +16,7 @@ use super::about::About;
 use super::contract::types::Verdict;
 use super::ending::{Ending, Failure};
 use super::guest::Guest;
+use super::haste::NotOver;
 use super::load::Loaded;
 use super::outgoing::Patience;
 use super::reuse::{Idle, Instance, Owner};
@@ -129,7 +130,7 @@ impl Slots {
         let mut instance = idle.unwrap_or_else(|| Instance::new(self.store(&plugin.terms), began).into());
         instance.begin(input);
         let (time_max, patience) = (plugin.terms.limits.time_max, instance.patience());
-        let called = within(began, time_max, patience, pin!(instance.call(&plugin.guest))).await;
+        let called = within(began, time_max, patience, pin!(self.ask(plugin, &mut instance))).await;
         let ended = Instant::now();
         let is_sound = matches!(called, Some(Ok(_)));
         let answer = match called {
@@ -146,6 +147,23 @@ impl Slots {
         drop(permit);
         let edited = edited.filter(|_| matches!(answer, Ok(Verdict::Deliver)));
         Called { answer, draft: edited.unwrap_or(before), reached, asked, memory, ended }
+    }
+
+    /// Asks an instance that was given a delivery; another one, if that call was to be over at once and is not.
+    async fn ask(&self, plugin: &Loaded, instance: &mut Box<Instance>) -> wasmtime::Result<Result<Verdict, Failure>> {
+        if !plugin.haste.is_due() {
+            return instance.call(&plugin.guest, false).await;
+        }
+        match instance.call(&plugin.guest, true).await {
+            Err(error) if error.is::<NotOver>() => {
+                plugin.haste.rest();
+                let input = instance.give_up();
+                *instance = Instance::new(self.store(&plugin.terms), Instant::now()).into();
+                instance.begin(input);
+                instance.call(&plugin.guest, false).await
+            }
+            answered => answered,
+        }
     }
 
     /// Makes a first instance, and asks it what it is. There is a slot for one of these beside those for calls.

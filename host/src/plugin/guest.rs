@@ -65,6 +65,15 @@ pub(super) async fn handle(plugin: &Plugin, store: &mut Store<Sandbox>) -> wasmt
     Ok(said.map_err(Failure::said))
 }
 
+/// The same at once. The component must import nothing that may wait.
+pub(super) fn handle_at_once(
+    plugin: &Plugin,
+    store: &mut Store<Sandbox>,
+) -> wasmtime::Result<Result<Verdict, Failure>> {
+    let (said,) = plugin.weft_plugin_filter().func_handle().call(store, (Resource::new_borrow(0),))?;
+    Ok(said.map_err(Failure::said))
+}
+
 /// What a file's content was compiled to.
 pub(super) enum Compiled {
     Module(Module),

@@ -15,6 +15,7 @@ use super::about::{About, Profile};
 use super::breaker::Breaker;
 use super::call::Slots;
 use super::guest::{Compiled, Guest, Linkers};
+use super::haste::Haste;
 use super::shadow::Shadow;
 use super::stats::Stats;
 use super::status::{Refusal, is_name};
@@ -53,6 +54,7 @@ pub(super) struct Loaded {
     pub digest: String,
     pub terms: Arc<Terms>,
     pub guest: Guest,
+    pub haste: Haste,
     pub profile: Profile,
     /// Deliveries that one instance may serve, if it may serve more than one.
     pub reuse: Option<NonZeroU32>,
@@ -154,6 +156,7 @@ impl Loader {
             digest: content.digest.clone(),
             terms,
             guest,
+            haste: Haste::new(&findings.imports, self.config.stack_bytes_max),
             reuse: self.config.reuse_of(name).filter(|_| profile.about.is_reusable),
             profile,
             stats: Stats::new(),

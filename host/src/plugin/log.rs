@@ -21,16 +21,23 @@ pub(super) struct Log {
     lines_left: usize,
     bytes_left: usize,
     dropped: usize,
+    /// Lines that are written when the call is over, if they are not written at once.
+    held: Option<Vec<(log::Level, String)>>,
 }
 
 impl Log {
     /// All of what the limits grant.
     pub(super) fn new(limits: &Limits) -> Log {
-        Log { lines_left: limits.log_lines_max, bytes_left: limits.log_bytes_max, dropped: 0 }
+        Log { lines_left: limits.log_lines_max, bytes_left: limits.log_bytes_max, dropped: 0, held: None }
     }
 
     fn is_full(&self) -> bool {
         self.lines_left == 0 || self.bytes_left == 0
+    }
+
+    /// Keeps all lines until [`Log::finish`].
+    pub(super) fn hold(&mut self) {
+        self.held = Some(Vec::new());
     }
 
     fn write(&mut self, origin: Origin<'_>, level: log::Level, line: &str) {
@@ -41,14 +48,9 @@ impl Log {
         let line = clean(line, self.bytes_left);
         self.lines_left -= 1;
         self.bytes_left = self.bytes_left.saturating_sub(line.len());
-        let Origin { plugin, delivery } = origin;
-        match level {
-            log::Level::Trace => tracing::trace!(target: TARGET, plugin, delivery, "{line}"),
-            log::Level::Debug => tracing::debug!(target: TARGET, plugin, delivery, "{line}"),
-            log::Level::Info => tracing::info!(target: TARGET, plugin, delivery, "{line}"),
-            log::Level::Warn => tracing::warn!(target: TARGET, plugin, delivery, "{line}"),
-            // What wakes a person is the host's to say.
-            log::Level::Error => tracing::warn!(target: TARGET, plugin, delivery, severity = "error", "{line}"),
+        match &mut self.held {
+            Some(held) => held.push((level, line)),
+            None => emit(origin, level, &line),
         }
     }
 
@@ -64,12 +66,27 @@ impl Log {
         self.dropped > 0
     }
 
-    /// Says so if something was left out.
-    pub(super) fn finish(&self, origin: Origin<'_>) {
+    /// Writes what was kept, and says so if something was left out.
+    pub(super) fn finish(&mut self, origin: Origin<'_>) {
+        for (level, line) in self.held.take().into_iter().flatten() {
+            emit(origin, level, &line);
+        }
         let Origin { plugin, delivery } = origin;
         if self.dropped > 0 {
             tracing::info!(target: TARGET, plugin, delivery, lines = self.dropped, "more log than is kept");
         }
+    }
+}
+
+fn emit(origin: Origin<'_>, level: log::Level, line: &str) {
+    let Origin { plugin, delivery } = origin;
+    match level {
+        log::Level::Trace => tracing::trace!(target: TARGET, plugin, delivery, "{line}"),
+        log::Level::Debug => tracing::debug!(target: TARGET, plugin, delivery, "{line}"),
+        log::Level::Info => tracing::info!(target: TARGET, plugin, delivery, "{line}"),
+        log::Level::Warn => tracing::warn!(target: TARGET, plugin, delivery, "{line}"),
+        // What wakes a person is the host's to say.
+        log::Level::Error => tracing::warn!(target: TARGET, plugin, delivery, severity = "error", "{line}"),
     }
 }
 

@@ -60,15 +60,23 @@ impl Instance {
         self.calls += 1;
     }
 
-    /// Asks it what becomes of the delivery.
-    pub(super) async fn call(&mut self, guest: &Guest) -> wasmtime::Result<Result<Verdict, Failure>> {
+    /// Asks it what becomes of the delivery. At once, if it imports nothing that may wait; then it may not be over.
+    pub(super) async fn call(&mut self, guest: &Guest, at_once: bool) -> wasmtime::Result<Result<Verdict, Failure>> {
         match guest {
             Guest::Component(pre) => {
+                if at_once {
+                    self.store.data_mut().hurry();
+                }
                 let plugin = match self.plugin.take() {
                     Some(plugin) => plugin,
                     None => pre.instantiate_async(&mut self.store).await?,
                 };
-                guest::handle(self.plugin.insert(plugin), &mut self.store).await
+                let plugin = self.plugin.insert(plugin);
+                if at_once {
+                    guest::handle_at_once(plugin, &mut self.store)
+                } else {
+                    guest::handle(plugin, &mut self.store).await
+                }
             }
             Guest::Program(program) => program.call(&mut self.store).await,
         }
@@ -77,6 +85,11 @@ impl Instance {
     /// How much longer it may take than others.
     pub(super) fn patience(&self) -> Option<Arc<Patience>> {
         self.store.data().patience()
+    }
+
+    /// Takes back what it was given; what it made of it is gone.
+    pub(super) fn give_up(&mut self) -> Input {
+        self.store.data_mut().give_up()
     }
 
     /// Takes the delivery back.

@@ -12,6 +12,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpVi
 use super::about::About;
 use super::console::{Beyond, Console, Stream};
 use super::engine::{TABLES_MAX, TICK};
+use super::haste::{self, NotOver};
 use super::log::{Log, Origin};
 use super::outgoing::{Closed, Doorkeeper, Patience};
 use super::program;
@@ -58,6 +59,8 @@ pub(super) struct Sandbox {
     /// Limits that the call reached and went on.
     reached: Vec<Reached>,
     ticks_left: u128,
+    /// Ticks until a call that is made at once is given up; `None` for one that gives way.
+    ticks_at_once: Option<u8>,
     /// For its requests to other servers, if it was granted some.
     doorkeeper: Option<Box<Doorkeeper>>,
     /// For those of all others.
@@ -92,6 +95,7 @@ impl Sandbox {
             edited: None,
             limiter: Limiter::new(limits),
             ticks_left: ticks(limits),
+            ticks_at_once: None,
             doorkeeper: terms.way_out.as_ref().map(|way_out| Box::new(Doorkeeper::new(Arc::clone(way_out)))),
             closed: Closed,
             wasi: None,
@@ -107,6 +111,7 @@ impl Sandbox {
         let limits = &self.terms.limits;
         self.log = Log::new(limits);
         self.ticks_left = ticks(limits);
+        self.ticks_at_once = None;
         self.limiter.refused = None;
         if let Some(doorkeeper) = &mut self.doorkeeper {
             doorkeeper.begin();
@@ -115,6 +120,17 @@ impl Sandbox {
             wasi.now.store(input.call.now_ms(), Ordering::Relaxed);
         }
         self.input = Some(input);
+    }
+
+    /// The call is made at once. What it logs is kept until it is over, for it may be begun anew.
+    pub(super) fn hurry(&mut self) {
+        self.ticks_at_once = Some(haste::TICKS_MAX);
+        self.log.hold();
+    }
+
+    /// Takes the input back from a call that is not over; nothing else of it is left.
+    pub(super) fn give_up(&mut self) -> Input {
+        self.input.take().expect("a call that is given up has begun")
     }
 
     /// Notes that a limit was reached.
@@ -154,8 +170,12 @@ impl Sandbox {
     /// Counts one tick of running time. Giving way through Tokio puts the call behind all that waits; the plain
     /// `UpdateDeadline::Yield` wakes it at once and starves timers.
     pub(super) fn tick(mut store: StoreContextMut<'_, Sandbox>) -> wasmtime::Result<UpdateDeadline> {
-        let left = &mut store.data_mut().ticks_left;
-        *left = left.checked_sub(1).ok_or(OutOfTime)?;
+        let sandbox = store.data_mut();
+        sandbox.ticks_left = sandbox.ticks_left.checked_sub(1).ok_or(OutOfTime)?;
+        if let Some(left) = &mut sandbox.ticks_at_once {
+            *left = left.checked_sub(1).ok_or(NotOver)?;
+            return Ok(UpdateDeadline::Continue(1));
+        }
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
     }
 

@@ -13,6 +13,7 @@ mod breaking;
 mod conformance;
 mod described;
 mod granted;
+mod hasty;
 mod program;
 mod shadowing;
 mod size;
