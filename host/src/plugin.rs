@@ -231,12 +231,12 @@ impl Plugins {
     }
 
     fn prepare(config: Config) -> Result<(Plugins, Watcher), Error> {
-        let (engine, allocator) = engine::start(&config)?;
-        let slots = Arc::new(Slots::new(engine.clone(), &config));
+        let (engines, allocator) = engine::start(&config)?;
+        let slots = Arc::new(Slots::new(engines.clone(), &config));
         let shadows = Shadows::new(Arc::clone(&slots), config.calls_max);
         let reason_bytes_max = config.reason_bytes_max;
         let (config, shelf) = (Arc::new(config), Arc::new(Shelf::new()));
-        let loader = Loader::new(engine, Arc::clone(&config), Arc::clone(&slots))
+        let loader = Loader::new(engines, Arc::clone(&config), Arc::clone(&slots))
             .map_err(|error| Error::Engine(format!("{error:#}")))?;
         let watcher = Watcher::new(config, loader, Arc::clone(&shelf));
         Ok((Plugins { slots, allocator, shelf, shadows, reason_bytes_max, _watching: None }, watcher))

@@ -10,11 +10,12 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::unconstrained;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until};
-use wasmtime::{Engine, Store};
+use wasmtime::Store;
 
 use super::about::About;
 use super::contract::types::Verdict;
 use super::ending::{Ending, Failure};
+use super::engine::Engines;
 use super::guest::Guest;
 use super::haste::NotOver;
 use super::load::Loaded;
@@ -93,10 +94,25 @@ async fn within<T>(
     .await
 }
 
-/// Where calls happen: the engine and its slots.
+/// With nothing in it yet.
+fn store(guest: &Guest, terms: &Arc<Terms>) -> Store<Sandbox> {
+    let mut store = Store::new(guest.engine(), Sandbox::new(terms));
+    store.limiter(|sandbox| &mut sandbox.limiter);
+    store.set_hostcall_fuel(terms.limits.hostcall_bytes_max);
+    store.set_max_component_handles(terms.limits.handles_max);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(Sandbox::tick);
+    store
+}
+
+/// Where calls happen.
 pub(super) struct Slots {
-    engine: Engine,
-    /// As many as the pool has slots: an exhausted pool fails instead of waiting.
+    #[cfg_attr(
+        not(any(test, feature = "fuzz")),
+        expect(dead_code, reason = "tests ask whether their pools are empty")
+    )]
+    engines: Engines,
+    /// As many as each pool has slots: an exhausted pool fails instead of waiting.
     permits: Semaphore,
     /// Half as many, for plugins that wait for other servers: they must not have all.
     asking: Semaphore,
@@ -106,9 +122,9 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    pub(super) fn new(engine: Engine, config: &Config) -> Slots {
+    pub(super) fn new(engines: Engines, config: &Config) -> Slots {
         Slots {
-            engine,
+            engines,
             permits: Semaphore::new(config.calls_max.max(1) as usize),
             asking: Semaphore::new((config.calls_max / 2).max(1) as usize),
             wait_max: config.wait_max,
@@ -127,7 +143,7 @@ impl Slots {
         };
         let owner = plugin.reuse.map(|_| Owner::of(&plugin.terms, &input.call));
         let idle = owner.as_ref().and_then(|owner| self.idle.take(owner, began));
-        let mut instance = idle.unwrap_or_else(|| Instance::new(self.store(&plugin.terms), began).into());
+        let mut instance = idle.unwrap_or_else(|| Instance::new(store(&plugin.guest, &plugin.terms), began).into());
         instance.begin(input);
         let (time_max, patience) = (plugin.terms.limits.time_max, instance.patience());
         let called = within(began, time_max, patience, pin!(self.ask(plugin, &mut instance))).await;
@@ -158,7 +174,7 @@ impl Slots {
             Err(error) if error.is::<NotOver>() => {
                 plugin.haste.rest();
                 let input = instance.give_up();
-                *instance = Instance::new(self.store(&plugin.terms), Instant::now()).into();
+                *instance = Instance::new(store(&plugin.guest, &plugin.terms), Instant::now()).into();
                 instance.begin(input);
                 instance.call(&plugin.guest, false).await
             }
@@ -168,7 +184,7 @@ impl Slots {
 
     /// Makes a first instance, and asks it what it is. There is a slot for one of these beside those for calls.
     pub(super) async fn register(&self, guest: &Guest, terms: &Arc<Terms>) -> Result<About, Refusal> {
-        let mut store = self.store(terms);
+        let mut store = store(guest, terms);
         store.data_mut().about = Some(About::default());
         let time_max = terms.limits.time_max;
         match tokio::time::timeout(time_max, guest.register(&mut store)).await {
@@ -192,22 +208,8 @@ impl Slots {
         tokio::time::timeout(self.wait_max, waiting).await
     }
 
-    fn store(&self, terms: &Arc<Terms>) -> Store<Sandbox> {
-        let mut store = Store::new(&self.engine, Sandbox::new(terms));
-        store.limiter(|sandbox| &mut sandbox.limiter);
-        store.set_hostcall_fuel(terms.limits.hostcall_bytes_max);
-        store.set_max_component_handles(terms.limits.handles_max);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(Sandbox::tick);
-        store
-    }
-
     #[cfg(any(test, feature = "fuzz"))]
     pub(super) fn are_all_free(&self, calls_max: u32) -> bool {
-        let free = self
-            .engine
-            .pooling_allocator_metrics()
-            .is_none_or(|pool| (pool.component_instances(), pool.memories(), pool.stacks()) == (0, 0, 0));
-        free && self.permits.available_permits() == calls_max as usize
+        self.engines.are_empty() && self.permits.available_permits() == calls_max as usize
     }
 }

@@ -1,4 +1,4 @@
-//! The engine: how plugins are compiled and where their memory comes from. One per [`Plugins`](super::Plugins).
+//! The engines: how plugins are compiled and where their memory comes from. They belong to one [`Plugins`](super::Plugins).
 
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tracing::{info, warn};
+use wasmparser::{Parser, Payload};
 use wasmtime::{
     CacheConfig, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy,
 };
@@ -20,6 +21,10 @@ pub(super) const TABLES_MAX: u32 = 8;
 
 /// What a slot keeps where clearing it means writing all of it.
 const KEEP_WITHOUT_SCAN: usize = 64 << 10;
+/// The same of small plugins: some grow.
+const KEEP_SMALL: usize = 256 << 10;
+/// Memory that is written anew in less time than the kernel takes to say which pages of it were written.
+const SMALL_MAX: u64 = PAGE;
 const TABLE_KEEP: usize = 64 << 10;
 /// A memory has at most 32-bit addresses.
 const MEMORY_MAX: u64 = 4 << 30;
@@ -52,8 +57,46 @@ impl Allocator {
     }
 }
 
-/// Makes the engine with the best allocator this machine can have, and starts its clock.
-pub(super) fn start(config: &Config) -> Result<(Engine, Allocator), Error> {
+/// The engines of one host.
+#[derive(Clone)]
+pub(super) struct Engines {
+    /// For plugins that begin with little memory.
+    pub small: Engine,
+    /// For all others; the same, where they would not differ.
+    pub large: Engine,
+}
+
+#[cfg(any(test, feature = "fuzz"))]
+impl Engines {
+    /// Whether no instance is left in their pools.
+    pub(super) fn are_empty(&self) -> bool {
+        [&self.small, &self.large]
+            .into_iter()
+            .filter_map(Engine::pooling_allocator_metrics)
+            .all(|pool| (pool.component_instances(), pool.memories(), pool.stacks()) == (0, 0, 0))
+    }
+}
+
+/// Whether a plugin begins with so little memory that it is cleared by writing all of it.
+pub(super) fn is_small(content: &[u8]) -> bool {
+    let mut bytes = 0_u64;
+    for payload in Parser::new(0).parse_all(content) {
+        match payload {
+            Ok(Payload::MemorySection(memories)) => {
+                for memory in memories {
+                    bytes = bytes.saturating_add(memory.map_or(u64::MAX, |memory| memory.initial.saturating_mul(PAGE)));
+                }
+            }
+            Ok(_) => {}
+            // What is wrong with it the compiler says better.
+            Err(_) => return false,
+        }
+    }
+    bytes <= SMALL_MAX
+}
+
+/// Makes the engines with the best allocator this machine can have, and starts their clock.
+pub(super) fn start(config: &Config) -> Result<(Engines, Allocator), Error> {
     let cache = match &config.cache {
         Cache::Off => None,
         Cache::In(dir) => Some(open_cache(dir)?),
@@ -61,17 +104,27 @@ pub(super) fn start(config: &Config) -> Result<(Engine, Allocator), Error> {
             open_cache(dir).inspect_err(|error| warn!(%error, "plugins are compiled at every start")).ok()
         }
     };
-    let (engine, allocator) = best(config, cache.as_ref())?;
-    let weak = engine.weak();
+    let (large, allocator) = best(config, cache.as_ref())?;
+    let small = match allocator {
+        Allocator::ScannedPool => {
+            let pool = pool(config, Enabled::No, config.keep_bytes.min(KEEP_SMALL));
+            Engine::new(&engine_config(config, pool, cache.as_ref()))
+                .inspect_err(|error| info!(reason = format!("{error:#}"), "no pool for small plugins here"))
+                .unwrap_or_else(|_| large.clone())
+        }
+        Allocator::Pool | Allocator::OnDemand => large.clone(),
+    };
+    let mut weak = vec![large.weak()];
+    if !Engine::same(&small, &large) {
+        weak.push(small.weak());
+    }
     std::thread::Builder::new().name("weft-plugin-tick".to_owned()).spawn(move || tick(&weak)).map_err(Error::Clock)?;
-    Ok((engine, allocator))
+    Ok((Engines { small, large }, allocator))
 }
 
-/// A thread of its own: as a task it would wait behind the very plugins it is to interrupt. Ends with the engine.
-fn tick(engine: &EngineWeak) {
-    while let Some(engine) = engine.upgrade() {
-        engine.increment_epoch();
-        drop(engine);
+/// A thread of its own: as a task it would wait behind the very plugins it is to interrupt. Ends with the engines.
+fn tick(engines: &[EngineWeak]) {
+    while engines.iter().filter_map(EngineWeak::upgrade).inspect(Engine::increment_epoch).count() > 0 {
         std::thread::sleep(TICK);
     }
 }
@@ -84,7 +137,7 @@ fn best(config: &Config, cache: Option<&wasmtime::Cache>) -> Result<(Engine, All
     };
     let mut reason = None;
     for allocator in candidates {
-        match Engine::new(&engine_config(config, allocator, cache)) {
+        match Engine::new(&engine_config(config, strategy(config, allocator), cache)) {
             Ok(engine) => {
                 info!(allocator = allocator.name(), "plugin engine started");
                 return Ok((engine, allocator));
@@ -103,7 +156,11 @@ fn swap_is_on() -> bool {
     std::fs::read_to_string("/proc/swaps").is_ok_and(|table| table.lines().count() > 1)
 }
 
-fn engine_config(config: &Config, allocator: Allocator, cache: Option<&wasmtime::Cache>) -> wasmtime::Config {
+fn engine_config(
+    config: &Config,
+    strategy: InstanceAllocationStrategy,
+    cache: Option<&wasmtime::Cache>,
+) -> wasmtime::Config {
     let mut engine = wasmtime::Config::new();
     engine
         .strategy(Strategy::Cranelift)
@@ -119,20 +176,17 @@ fn engine_config(config: &Config, allocator: Allocator, cache: Option<&wasmtime:
         // Images of JavaScript and Python guests are larger than the default's 16 MiB.
         .memory_guaranteed_dense_image_size(64 << 20)
         .wasm_backtrace_max_frames(NonZeroUsize::new(32))
-        .cache(cache.cloned());
-    match allocator {
-        Allocator::ScannedPool => {
-            engine.allocation_strategy(pool(config, Enabled::Yes, config.keep_bytes));
-        }
-        Allocator::Pool => {
-            let keep = config.keep_bytes.min(KEEP_WITHOUT_SCAN);
-            engine.allocation_strategy(pool(config, Enabled::No, keep));
-        }
-        Allocator::OnDemand => {
-            engine.allocation_strategy(InstanceAllocationStrategy::OnDemand);
-        }
-    }
+        .cache(cache.cloned())
+        .allocation_strategy(strategy);
     engine
+}
+
+fn strategy(config: &Config, allocator: Allocator) -> InstanceAllocationStrategy {
+    match allocator {
+        Allocator::ScannedPool => pool(config, Enabled::Yes, config.keep_bytes),
+        Allocator::Pool => pool(config, Enabled::No, config.keep_bytes.min(KEEP_WITHOUT_SCAN)),
+        Allocator::OnDemand => InstanceAllocationStrategy::OnDemand,
+    }
 }
 
 fn pool(config: &Config, scan: Enabled, keep: usize) -> InstanceAllocationStrategy {
@@ -176,4 +230,22 @@ fn open_cache(dir: &Path) -> Result<wasmtime::Cache, Error> {
     let mut config = CacheConfig::new();
     config.with_directory(dir);
     wasmtime::Cache::new(config).map_err(|error| failed(format!("{error:#}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_small;
+
+    fn of(text: &str) -> bool {
+        is_small(&wat::parse_str(text).unwrap())
+    }
+
+    #[test]
+    fn small_is_what_begins_with_a_page_of_memory() {
+        assert!(of("(component (core module (memory 1 9)) (core module))"));
+        assert!(of("(module (memory 1))"));
+        assert!(!of("(component (core module (memory 2)))"));
+        assert!(!of("(component (core module (memory 1)) (component (core module (memory 1))))"));
+        assert!(!is_small(b"no wasm"));
+    }
 }

@@ -35,6 +35,15 @@ impl Guest {
         }
     }
 
+    /// The engine it was compiled for.
+    pub(super) fn engine(&self) -> &Engine {
+        match self {
+            Guest::Component(pre) => pre.engine(),
+            Guest::Program(Program::Module(pre)) => pre.module().engine(),
+            Guest::Program(Program::Command(pre)) => pre.engine(),
+        }
+    }
+
     /// Makes a first instance and asks it what it is.
     pub(super) async fn register(&self, store: &mut Store<Sandbox>) -> wasmtime::Result<Result<(), Refusal>> {
         let pre = match self {
@@ -136,6 +145,10 @@ impl Linkers {
         let mut modules = wasmtime::Linker::new(&engine);
         wasmtime_wasi::p1::add_to_linker_async(&mut modules, Sandbox::wasi)?;
         Ok(Linkers { engine, components, modules })
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     /// Gives it what it imports.

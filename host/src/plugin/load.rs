@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
-use wasmtime::Engine;
 
 use super::about::{About, Profile};
 use super::breaker::Breaker;
 use super::call::Slots;
+use super::engine::{self, Engines};
 use super::guest::{Compiled, Guest, Linkers};
 use super::haste::Haste;
 use super::shadow::Shadow;
@@ -109,8 +109,8 @@ pub(super) struct Findings {
 
 /// Makes plugins of contents. It blocks, and takes seconds where plugins are large.
 pub(super) struct Loader {
-    engine: Engine,
-    linkers: Linkers,
+    small: Linkers,
+    large: Linkers,
     config: Arc<Config>,
     slots: Arc<Slots>,
     compilers: rayon::ThreadPool,
@@ -120,10 +120,10 @@ pub(super) struct Loader {
 
 impl Loader {
     /// With everything linked that plugins may import.
-    pub(super) fn new(engine: Engine, config: Arc<Config>, slots: Arc<Slots>) -> wasmtime::Result<Loader> {
-        let linkers = Linkers::new(engine.clone())?;
+    pub(super) fn new(engines: Engines, config: Arc<Config>, slots: Arc<Slots>) -> wasmtime::Result<Loader> {
+        let (small, large) = (Linkers::new(engines.small)?, Linkers::new(engines.large)?);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        Ok(Loader { engine, linkers, config, slots, compilers: compilers()?, runtime })
+        Ok(Loader { small, large, config, slots, compilers: compilers()?, runtime })
     }
 
     /// Compiles, links, and has a first instance made: what cannot start would fail each of its deliveries.
@@ -136,15 +136,17 @@ impl Loader {
             return Err(Refusal::OtherContent { demanded: demanded.clone(), found: content.digest.clone() });
         }
         let began = Instant::now();
-        let compiled = self.compilers.install(|| Compiled::new(&self.engine, &content.bytes));
+        let linkers = if engine::is_small(&content.bytes) { &self.small } else { &self.large };
+        let engine = linkers.engine();
+        let compiled = self.compilers.install(|| Compiled::new(engine, &content.bytes));
         findings.compile = began.elapsed();
         let compiled = compiled?;
-        findings.exports = compiled.exports(&self.engine);
-        findings.imports = compiled.imports(&self.engine);
+        findings.exports = compiled.exports(engine);
+        findings.imports = compiled.imports(engine);
         let asks: BTreeSet<Grant> = findings.imports.iter().filter_map(|import| grant_of(import)).collect();
         findings.asks = asks.into_iter().collect();
         self.check_imports(name, &findings.imports)?;
-        let guest = self.linkers.link(&compiled)?;
+        let guest = linkers.link(&compiled)?;
         findings.kind = Some(guest.kind());
         let terms = Arc::new(Terms::new(name, &self.config, guest.kind()));
         let about = self.runtime.block_on(self.slots.register(&guest, &terms))?;

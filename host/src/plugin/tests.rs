@@ -241,7 +241,8 @@ async fn what_is_printed_is_logged_up_to_a_limit() {
 #[tokio::test]
 async fn every_allocator_serves() {
     for allocator in [Allocator::ScannedPool, Allocator::Pool, Allocator::OnDemand] {
-        let fixture = Fixture::of(&["header", "memory", "loop"]).with(|config| config.allocator = Some(allocator));
+        let names = ["header", "memory", "loop", "trace", "large-trace"];
+        let fixture = Fixture::of(&names).with(|config| config.allocator = Some(allocator));
         let plugins = match Plugins::load(fixture.config.clone()).await {
             Ok(plugins) => plugins,
             // Not every kernel has it.
@@ -251,6 +252,9 @@ async fn every_allocator_serves() {
         assert_eq!(plugins.allocator(), allocator);
         for (name, ending) in [("header", Ending::Deliver), ("memory", Ending::Memory), ("loop", Ending::Cpu)] {
             assert_eq!(run(&plugins, &[name]).await.1, [ending], "{allocator:?}");
+        }
+        for name in ["trace", "large-trace"].repeat(3) {
+            assert_eq!(run(&plugins, &[name]).await.1, [Ending::Deliver], "{name} met what it left: {allocator:?}");
         }
     }
 }
