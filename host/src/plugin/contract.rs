@@ -27,6 +27,6 @@ mod guest {
     });
 }
 
-pub(super) use guest::{Plugin, PluginPre};
+pub(super) use guest::{Plugin, PluginIndices};
 pub(super) use host::Full;
 pub(super) use host::weft::plugin::{log, registry, state, types};

@@ -1,11 +1,11 @@
 //! What a plugin's file is inside: a component or a program, and how each is compiled, linked and asked.
 
-use wasmtime::component::{Component, HasSelf, Linker, Resource};
+use wasmtime::component::{Component, HasSelf, InstancePre, Linker, Resource};
 use wasmtime::{Engine, ExternType, FuncType, Module, Store};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use super::contract::types::Verdict;
-use super::contract::{self, Full, Plugin, PluginPre};
+use super::contract::{self, Full, Plugin, PluginIndices};
 use super::ending::{Ending, Failure};
 use super::load::in_words;
 use super::program::Program;
@@ -22,9 +22,33 @@ const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 /// The two ways to be a plugin.
 pub(super) enum Guest {
     /// Exports the filter.
-    Component(PluginPre<Sandbox>),
+    Component(Filter),
     /// Reads and prints JSON.
     Program(Program),
+}
+
+/// A component that exports the filter.
+pub(super) struct Filter {
+    pre: InstancePre<Sandbox>,
+    indices: PluginIndices,
+}
+
+impl Filter {
+    fn new(pre: InstancePre<Sandbox>) -> wasmtime::Result<Filter> {
+        let indices = PluginIndices::new(&pre)?;
+        Ok(Filter { pre, indices })
+    }
+
+    pub(super) async fn instantiate(&self, store: &mut Store<Sandbox>) -> wasmtime::Result<Plugin> {
+        let instance = self.pre.instantiate_async(&mut *store).await?;
+        self.indices.load(store, &instance)
+    }
+
+    /// The same at once. It must import nothing that may wait.
+    pub(super) fn instantiate_at_once(&self, store: &mut Store<Sandbox>) -> wasmtime::Result<Plugin> {
+        let instance = self.pre.instantiate(&mut *store)?;
+        self.indices.load(store, &instance)
+    }
 }
 
 impl Guest {
@@ -38,7 +62,7 @@ impl Guest {
     /// The engine it was compiled for.
     pub(super) fn engine(&self) -> &Engine {
         match self {
-            Guest::Component(pre) => pre.engine(),
+            Guest::Component(filter) => filter.pre.engine(),
             Guest::Program(Program::Module(pre)) => pre.module().engine(),
             Guest::Program(Program::Command(pre)) => pre.engine(),
         }
@@ -47,7 +71,7 @@ impl Guest {
     /// Makes a first instance and asks it what it is.
     pub(super) async fn register(&self, store: &mut Store<Sandbox>) -> wasmtime::Result<Result<(), Refusal>> {
         let pre = match self {
-            Guest::Component(pre) => pre.instance_pre(),
+            Guest::Component(filter) => &filter.pre,
             Guest::Program(program) => return program.instantiate(store).await.map(Ok),
         };
         let instance = pre.instantiate_async(&mut *store).await?;
@@ -178,7 +202,7 @@ impl Linkers {
         let exports = |name| component.get_export_index(None, name).is_some();
         let linked = || self.components.instantiate_pre(component);
         let guest = if exports(FILTER) {
-            linked().and_then(PluginPre::new).map(Guest::Component)
+            linked().and_then(Filter::new).map(Guest::Component)
         } else if exports(RUN) {
             linked().and_then(CommandPre::new).map(|pre| Guest::Program(Program::Command(pre)))
         } else {

@@ -63,20 +63,20 @@ impl Instance {
     /// Asks it what becomes of the delivery. At once, if it imports nothing that may wait; then it may not be over.
     pub(super) async fn call(&mut self, guest: &Guest, at_once: bool) -> wasmtime::Result<Result<Verdict, Failure>> {
         match guest {
-            Guest::Component(pre) => {
-                if at_once {
-                    self.store.data_mut().hurry();
-                }
+            Guest::Component(filter) if at_once => {
+                self.store.data_mut().hurry();
                 let plugin = match self.plugin.take() {
                     Some(plugin) => plugin,
-                    None => pre.instantiate_async(&mut self.store).await?,
+                    None => filter.instantiate_at_once(&mut self.store)?,
                 };
-                let plugin = self.plugin.insert(plugin);
-                if at_once {
-                    guest::handle_at_once(plugin, &mut self.store)
-                } else {
-                    guest::handle(plugin, &mut self.store).await
-                }
+                guest::handle_at_once(self.plugin.insert(plugin), &mut self.store)
+            }
+            Guest::Component(filter) => {
+                let plugin = match self.plugin.take() {
+                    Some(plugin) => plugin,
+                    None => filter.instantiate(&mut self.store).await?,
+                };
+                guest::handle(self.plugin.insert(plugin), &mut self.store).await
             }
             Guest::Program(program) => program.call(&mut self.store).await,
         }
