@@ -32,3 +32,11 @@ async fn one_that_is_over_at_once_is_made_so_again() {
         assert!(is_hasty(&plugins, name), "{name}");
     }
 }
+
+#[tokio::test]
+async fn the_deepest_that_is_called_at_once_fits_on_a_thread() {
+    let fixture = Fixture::of(&["recursion"]).with(|config| config.stack_bytes_max = 1 << 20);
+    assert!(is_hasty(&fixture.load().await, "recursion"));
+    // A thread that has too little would end the process.
+    assert_eq!(failure(fixture, "recursion").await.0, Ending::Stack);
+}
