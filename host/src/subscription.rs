@@ -104,12 +104,6 @@ impl FromStr for Tenant {
     }
 }
 
-impl AsRef<str> for Tenant {
-    fn as_ref(&self) -> &str {
-        &self.0
-    }
-}
-
 /// One plugin in a subscription's chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginUse {
