@@ -41,6 +41,7 @@ mod scan;
 mod settings;
 mod shadow;
 mod shelf;
+mod shim;
 mod state;
 mod stats;
 mod status;

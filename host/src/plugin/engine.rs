@@ -197,7 +197,7 @@ fn pool(config: &Config, scan: Enabled, keep: usize) -> InstanceAllocationStrate
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_stacks(instances)
-        // Measured: 3 core instances for Rust, 14 for Python and 38 with its WASI stubbed; 2 tables; one memory.
+        // Measured: 2 core instances for Rust, 14 for Python and 38 with its WASI stubbed; 2 tables; one memory.
         .total_core_instances(instances.saturating_mul(core_instances))
         .max_core_instances_per_component(core_instances)
         .total_memories(instances.saturating_mul(memories))

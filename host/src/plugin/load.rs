@@ -17,6 +17,7 @@ use super::engine::{self, Engines};
 use super::guest::{Compiled, Guest, Linkers};
 use super::haste::Haste;
 use super::shadow::Shadow;
+use super::shim;
 use super::stats::Stats;
 use super::status::{Refusal, is_name};
 use super::terms::{Kind, Terms};
@@ -138,7 +139,10 @@ impl Loader {
         let began = Instant::now();
         let linkers = if engine::is_small(&content.bytes) { &self.small } else { &self.large };
         let engine = linkers.engine();
-        let compiled = self.compilers.install(|| Compiled::new(engine, &content.bytes));
+        let compiled = self.compilers.install(|| {
+            let without_shim = shim::leave_out(&content.bytes);
+            Compiled::new(engine, without_shim.as_ref().unwrap_or(&content.bytes))
+        });
         findings.compile = began.elapsed();
         let compiled = compiled?;
         findings.exports = compiled.exports(engine);

@@ -16,6 +16,7 @@ mod granted;
 mod hasty;
 mod program;
 mod shadowing;
+mod shimmed;
 mod size;
 mod watching;
 
