@@ -21,7 +21,7 @@ use crate::table::{Budget, Figure, print, save};
 
 const TURNS: usize = 5;
 /// A turn of draining is short, and one differs from the next by a third.
-const DRAIN_TURNS: usize = 15;
+const DRAIN_TURNS: usize = 25;
 /// Deliveries of one turn: some seconds of work.
 const DRAINED: usize = 60_000;
 /// They go to so many subscriptions.
