@@ -213,7 +213,6 @@ fn pool(config: &Config, scan: Enabled, keep: usize) -> InstanceAllocationStrate
         .max_unused_warm_slots(instances)
         .linear_memory_keep_resident(keep)
         .table_keep_resident(keep.min(TABLE_KEEP))
-        .decommit_batch_size(16)
         .pagemap_scan(scan);
     InstanceAllocationStrategy::Pooling(pool)
 }
