@@ -30,26 +30,20 @@ impl<'a> Plan<'a> {
         let of_module = |(index, module): (usize, &&'a [u8])| Some((index, Forwards::of(module)?));
         let (shim_module, shim) = survey.modules.iter().enumerate().find_map(of_module)?;
         let shim_instance = survey.only_instance_of(shim_module)?;
-        // The table is there from now on once the main module is, and nothing may have been handed the shim before.
-        let mut main = None;
-        let mut slots = BTreeMap::new();
+        let mut given = survey.exports_from(shim_instance, &shim)?;
+        let (mut main, mut slots) = (None, BTreeMap::new());
         for (index, instance) in survey.instances.iter().enumerate() {
             let Instance::Instantiate { args, .. } = instance else { continue };
             for arg in args {
                 if arg.index == shim_instance {
                     return None;
                 }
-                let Instance::FromExports(exports) = survey.instances.get(arg.index as usize)? else { continue };
-                let functions = exports.iter().filter(|export| export.kind == ExternalKind::Func);
-                for export in functions {
-                    let Some((instance, name)) = *survey.functions.get(export.index as usize)? else { continue };
-                    if instance == shim_instance {
-                        slots.insert((arg.name, export.name), *shim.slots.get(name)?);
-                        if *main.get_or_insert(index) != index {
-                            return None;
-                        }
-                    }
+                // What is taken is empty; the module that is handed it once more would miss it.
+                let Some(functions) = given.get_mut(&arg.index) else { continue };
+                if functions.is_empty() || *main.get_or_insert(index) != index {
+                    return None;
                 }
+                slots.extend(functions.drain(..).map(|(name, slot)| ((arg.name, name), slot)));
             }
         }
         let main_instance = main?;
@@ -169,6 +163,22 @@ impl<'a> Survey<'a> {
             _ => {}
         }
         Some(())
+    }
+
+    /// The shim's functions that instances made of exports have: their names there, and where in the table they look.
+    fn exports_from(&self, shim: u32, forwards: &Forwards<'_>) -> Option<BTreeMap<u32, Vec<(&'a str, u32)>>> {
+        let mut found = BTreeMap::<_, Vec<_>>::new();
+        for (instance, index) in self.instances.iter().zip(0..) {
+            let Instance::FromExports(exports) = instance else { continue };
+            for export in exports.iter().filter(|export| export.kind == ExternalKind::Func) {
+                if let Some((from, name)) = *self.functions.get(export.index as usize)?
+                    && from == shim
+                {
+                    found.entry(index).or_default().push((export.name, *forwards.slots.get(name)?));
+                }
+            }
+        }
+        Some(found)
     }
 
     fn only_instance_of(&self, module: usize) -> Option<u32> {

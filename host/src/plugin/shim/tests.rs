@@ -129,6 +129,14 @@ fn a_main_module_that_cannot_take_it_in_keeps_it() {
         (with "log" (instance (export "write" (func $write))))
         (with "types" (instance (export "set-header" (func $set-header)) (export "drop" (func $drop))))))"#;
     stays("two instances", &[(END, &format!("{again} {END}"))]);
+    let handed = r#"(with "log" (instance (export "write" (func $shim-0))))"#;
+    stays(
+        "its functions twice",
+        &[
+            (BEFORE_MAIN, &format!(r#"(core instance $log-given (export "write" (func $shim-0))) {BEFORE_MAIN}"#)),
+            (handed, r#"(with "log" (instance $log-given)) (with "again" (instance $log-given))"#),
+        ],
+    );
     let own = "(table $own 1 1 funcref)";
     stays("the name is taken", &[(own, r#"(table $own (export "$imports") 1 1 funcref)"#)]);
 }
