@@ -182,8 +182,10 @@ impl<'a> Survey<'a> {
     }
 
     fn only_instance_of(&self, module: usize) -> Option<u32> {
-        let is_of = |instance: &Instance<'_>| matches!(instance, Instance::Instantiate { module_index, .. } if *module_index as usize == module);
-        let mut found = self.instances.iter().zip(0..).filter(|(instance, _)| is_of(instance)).map(|(_, index)| index);
+        let mut found = self.instances.iter().zip(0..).filter_map(|(instance, index)| match instance {
+            Instance::Instantiate { module_index, .. } if *module_index as usize == module => Some(index),
+            Instance::Instantiate { .. } | Instance::FromExports(_) => None,
+        });
         found.next().filter(|_| found.next().is_none())
     }
 }
