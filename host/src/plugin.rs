@@ -47,6 +47,7 @@ mod stats;
 mod status;
 mod terms;
 mod text;
+mod tick;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod trial;
 mod watch;
@@ -233,7 +234,7 @@ impl Plugins {
 
     fn prepare(config: Config) -> Result<(Plugins, Watcher), Error> {
         let (engines, allocator) = engine::start(&config)?;
-        let slots = Arc::new(Slots::new(engines.clone(), &config));
+        let slots = Arc::new(Slots::new(engines.clone(), &config)?);
         let shadows = Shadows::new(Arc::clone(&slots), config.calls_max);
         let reason_bytes_max = config.reason_bytes_max;
         let (config, shelf) = (Arc::new(config), Arc::new(Shelf::new()));

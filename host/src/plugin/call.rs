@@ -24,7 +24,7 @@ use super::reuse::{Idle, Instance, Owner};
 use super::sandbox::{Ended, Input, Sandbox};
 use super::status::Refusal;
 use super::terms::Terms;
-use super::{Asked, Config, Reached};
+use super::{Asked, Config, Error, Reached, tick};
 use crate::request::Draft;
 
 /// What came of a call.
@@ -105,6 +105,30 @@ fn store(guest: &Guest, terms: &Arc<Terms>) -> Store<Sandbox> {
     store
 }
 
+/// Places for those who run plugins.
+struct Places {
+    /// As many as each pool has slots: an exhausted pool fails instead of waiting.
+    calls: Semaphore,
+    calls_max: usize,
+    /// Half as many, for plugins that wait for other servers: they must not have all.
+    asking: Semaphore,
+    /// For first instances, one at a time; the pools have a slot for it beside those for calls.
+    first: Semaphore,
+}
+
+impl Places {
+    fn new(calls_max: u32) -> Places {
+        let half = (calls_max / 2).max(1) as usize;
+        let calls_max = calls_max.max(1) as usize;
+        let (calls, asking, first) = (Semaphore::new(calls_max), Semaphore::new(half), Semaphore::new(1));
+        Places { calls, calls_max, asking, first }
+    }
+
+    fn is_any_taken(&self) -> bool {
+        self.calls.available_permits() < self.calls_max || self.first.available_permits() == 0
+    }
+}
+
 /// Where calls happen.
 pub(super) struct Slots {
     #[cfg_attr(
@@ -112,24 +136,17 @@ pub(super) struct Slots {
         expect(dead_code, reason = "tests ask whether their pools are empty")
     )]
     engines: Engines,
-    /// As many as each pool has slots: an exhausted pool fails instead of waiting.
-    permits: Semaphore,
-    /// Half as many, for plugins that wait for other servers: they must not have all.
-    asking: Semaphore,
+    places: Arc<Places>,
     wait_max: Duration,
     /// Instances that wait for their next delivery.
     idle: Idle,
 }
 
 impl Slots {
-    pub(super) fn new(engines: Engines, config: &Config) -> Slots {
-        Slots {
-            engines,
-            permits: Semaphore::new(config.calls_max.max(1) as usize),
-            asking: Semaphore::new((config.calls_max / 2).max(1) as usize),
-            wait_max: config.wait_max,
-            idle: Idle::new(config),
-        }
+    pub(super) fn new(engines: Engines, config: &Config) -> Result<Slots, Error> {
+        let places = Arc::new(Places::new(config.calls_max));
+        tick::start(engines.clone(), &places, Places::is_any_taken)?;
+        Ok(Slots { engines, places, wait_max: config.wait_max, idle: Idle::new(config) })
     }
 
     /// Calls `plugin`. Dropping the future ends the call.
@@ -182,8 +199,9 @@ impl Slots {
         }
     }
 
-    /// Makes a first instance, and asks it what it is. There is a slot for one of these beside those for calls.
+    /// Makes a first instance, and asks it what it is.
     pub(super) async fn register(&self, guest: &Guest, terms: &Arc<Terms>) -> Result<About, Refusal> {
+        let _place = take(&self.places.first).await;
         let mut store = store(guest, terms);
         store.data_mut().about = Some(About::default());
         let time_max = terms.limits.time_max;
@@ -197,19 +215,19 @@ impl Slots {
     /// A place, and since when.
     async fn permit(&self, plugin: &Loaded, now: Instant) -> Result<(Permit<'_>, Instant), Elapsed> {
         let asks = plugin.terms.way_out.is_some();
-        if !asks && let Ok(slot) = self.permits.try_acquire() {
+        if !asks && let Ok(slot) = self.places.calls.try_acquire() {
             return Ok((Permit { _asking: None, _slot: slot }, now));
         }
         let waiting = async {
             // First the one that fewer have, so that nobody holds one of the others while it waits.
-            let asking = if asks { Some(take(&self.asking).await) } else { None };
-            (Permit { _asking: asking, _slot: take(&self.permits).await }, Instant::now())
+            let asking = if asks { Some(take(&self.places.asking).await) } else { None };
+            (Permit { _asking: asking, _slot: take(&self.places.calls).await }, Instant::now())
         };
         tokio::time::timeout(self.wait_max, waiting).await
     }
 
     #[cfg(any(test, feature = "fuzz"))]
     pub(super) fn are_all_free(&self, calls_max: u32) -> bool {
-        self.engines.are_empty() && self.permits.available_permits() == calls_max as usize
+        self.engines.are_empty() && self.places.calls.available_permits() == calls_max as usize
     }
 }

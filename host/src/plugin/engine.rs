@@ -3,18 +3,12 @@
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
-use std::time::Duration;
 
 use tracing::{info, warn};
 use wasmparser::{Parser, Payload};
-use wasmtime::{
-    CacheConfig, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy,
-};
+use wasmtime::{CacheConfig, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
 
 use super::{Cache, Config, Error};
-
-/// How often a running plugin is interrupted: the step in which running time is counted.
-pub(super) const TICK: Duration = Duration::from_millis(1);
 
 /// Tables of an instance.
 pub(super) const TABLES_MAX: u32 = 8;
@@ -66,9 +60,17 @@ pub(super) struct Engines {
     pub large: Engine,
 }
 
-#[cfg(any(test, feature = "fuzz"))]
 impl Engines {
+    /// Interrupts whatever runs.
+    pub(super) fn tick(&self) {
+        self.large.increment_epoch();
+        if !Engine::same(&self.small, &self.large) {
+            self.small.increment_epoch();
+        }
+    }
+
     /// Whether no instance is left in their pools.
+    #[cfg(any(test, feature = "fuzz"))]
     pub(super) fn are_empty(&self) -> bool {
         [&self.small, &self.large]
             .into_iter()
@@ -95,7 +97,7 @@ pub(super) fn is_small(content: &[u8]) -> bool {
     bytes <= SMALL_MAX
 }
 
-/// Makes the engines with the best allocator this machine can have, and starts their clock.
+/// Makes the engines with the best allocator this machine can have.
 pub(super) fn start(config: &Config) -> Result<(Engines, Allocator), Error> {
     let cache = match &config.cache {
         Cache::Off => None,
@@ -114,19 +116,7 @@ pub(super) fn start(config: &Config) -> Result<(Engines, Allocator), Error> {
         }
         Allocator::Pool | Allocator::OnDemand => large.clone(),
     };
-    let mut weak = vec![large.weak()];
-    if !Engine::same(&small, &large) {
-        weak.push(small.weak());
-    }
-    std::thread::Builder::new().name("weft-plugin-tick".to_owned()).spawn(move || tick(&weak)).map_err(Error::Clock)?;
     Ok((Engines { small, large }, allocator))
-}
-
-/// A thread of its own: as a task it would wait behind the very plugins it is to interrupt. Ends with the engines.
-fn tick(engines: &[EngineWeak]) {
-    while engines.iter().filter_map(EngineWeak::upgrade).inspect(Engine::increment_epoch).count() > 0 {
-        std::thread::sleep(TICK);
-    }
 }
 
 fn best(config: &Config, cache: Option<&wasmtime::Cache>) -> Result<(Engine, Allocator), Error> {

@@ -11,12 +11,13 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpVi
 
 use super::about::About;
 use super::console::{Beyond, Console, Stream};
-use super::engine::{TABLES_MAX, TICK};
+use super::engine::TABLES_MAX;
 use super::haste::{self, NotOver};
 use super::log::{Log, Origin};
 use super::outgoing::{Closed, Doorkeeper, Patience};
 use super::program;
 use super::terms::{Access, Kind, Terms};
+use super::tick::TICK;
 use super::withheld::{self, Now};
 use super::{Asked, Call, Limits, Reached};
 use crate::request::Draft;
