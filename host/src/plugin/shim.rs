@@ -6,19 +6,28 @@
 //! fills the table. Table and functions may as well be in the module that imports them: a call then instantiates two
 //! modules instead of three.
 //!
+//! The host looks a function up each time it calls it. That takes several steps, through memory that only this instance has,
+//! where it is a function of the module that has it, and one step where that module imports it. So the module that fills the table
+//! imports what is called for each delivery, and hands it on.
+//!
 //! What is not exactly of this form is left as it is.
 
+use std::mem;
+
 use wasm_encoder::reencode::{Error, Reencode, ReencodeComponent, component_utils};
-use wasm_encoder::{Component, ComponentAliasSection, ComponentSectionId, InstanceSection, ModuleSection, RawSection};
+use wasm_encoder::{
+    Alias, Component, ComponentAliasSection, ComponentSectionId, ExportKind, InstanceSection, ModuleSection, RawSection,
+};
 use wasmparser::{
-    ComponentAlias, ComponentAliasSectionReader, CustomSectionReader, Export, ExternalKind, Instance,
-    InstanceSectionReader, KnownCustom, Parser, Validator,
+    ComponentAlias, ComponentAliasSectionReader, CustomSectionReader, ExternalKind, Instance, InstanceSectionReader,
+    KnownCustom, Parser, Validator,
 };
 
 use module::Merging;
 use plan::Plan;
 
 mod forwards;
+mod last;
 mod module;
 mod plan;
 
@@ -28,7 +37,7 @@ pub(super) fn leave_out(component: &[u8]) -> Option<Vec<u8>> {
     // Only what is valid is read any further; and what comes out is used only if it is.
     Validator::new().validate_all(component).ok()?;
     let mut written = Component::new();
-    Rewriting { plan: &plan, modules: 0, instances: 0 }
+    Rewriting { plan: &plan, modules: 0, instances: 0, is_named: false }
         .parse_component(&mut written, Parser::new(0), component)
         .ok()?;
     let written = written.finish();
@@ -42,26 +51,19 @@ struct Rewriting<'p> {
     /// How many there were so far.
     modules: u32,
     instances: u32,
+    /// Whether what is handed on has its number.
+    is_named: bool,
 }
 
 /// What the plan did not provide for: one of the functions that it leaves out is used elsewhere.
 struct Unforeseen;
-
-impl Rewriting<'_> {
-    fn is_of_shim(&self, export: &Export<'_>) -> bool {
-        export.kind == ExternalKind::Func && self.plan.functions.binary_search(&export.index).is_ok()
-    }
-}
 
 impl Reencode for Rewriting<'_> {
     type Error = Unforeseen;
 
     /// Core functions; in modules there is nothing to rewrite but in the main one.
     fn function_index(&mut self, index: u32) -> Result<u32, Error<Unforeseen>> {
-        match self.plan.functions.binary_search(&index) {
-            Ok(_) => Err(Error::UserError(Unforeseen)),
-            Err(lower) => Ok(index - u32::try_from(lower).expect("there are no more lower numbers than this one")),
-        }
+        self.plan.renumbered(index).ok_or(Error::UserError(Unforeseen))
     }
 }
 
@@ -87,6 +89,9 @@ impl ReencodeComponent for Rewriting<'_> {
         if index == self.plan.main_module {
             let module = Merging::new(self.plan).and_then(|merging| merging.write().ok());
             component.section(&ModuleSection(&module.ok_or(Error::UserError(Unforeseen))?));
+        } else if let Some(handing_on) = self.plan.handing_on.as_ref().filter(|added| added.last_module == index) {
+            let module = handing_on.last.write().ok();
+            component.section(&ModuleSection(&module.ok_or(Error::UserError(Unforeseen))?));
         } else if index != self.plan.shim_module {
             component.section(&RawSection { id: ComponentSectionId::CoreModule.into(), data: module });
         }
@@ -110,14 +115,22 @@ impl ReencodeComponent for Rewriting<'_> {
         instances: &mut InstanceSection,
         section: InstanceSectionReader<'_>,
     ) -> Result<(), Error<Unforeseen>> {
+        let plan = self.plan;
         for instance in section {
             let index = self.instances;
             self.instances += 1;
             match instance? {
-                _ if index == self.plan.shim_instance => {}
+                _ if index == plan.shim_instance => {}
                 Instance::FromExports(exports) => {
-                    let kept = exports.iter().filter(|export| !self.is_of_shim(export)).copied().collect();
-                    self.parse_instance(instances, Instance::FromExports(kept))?;
+                    let mut written = Vec::with_capacity(exports.len() + 1);
+                    for export in exports.iter().filter(|export| !plan.is_of_shim(export)) {
+                        let number = self.external_index(export.kind, export.index)?;
+                        written.push((export.name, self.export_kind(export.kind)?, number));
+                    }
+                    if let Some(added) = plan.handing_on.as_ref().filter(|added| added.given == index) {
+                        written.push((added.name, ExportKind::Func, added.number));
+                    }
+                    instances.export_items(written);
                 }
                 instance @ Instance::Instantiate { .. } => self.parse_instance(instances, instance)?,
             }
@@ -130,10 +143,30 @@ impl ReencodeComponent for Rewriting<'_> {
         aliases: &mut ComponentAliasSection,
         section: ComponentAliasSectionReader<'_>,
     ) -> Result<(), Error<Unforeseen>> {
+        const FUNCTION: ExternalKind = ExternalKind::Func;
+        let Plan { shim_instance, main_instance, handing_on, .. } = self.plan;
         for alias in section {
             match alias? {
-                ComponentAlias::CoreInstanceExport { kind: ExternalKind::Func, instance_index, .. }
-                    if instance_index == self.plan.shim_instance => {}
+                ComponentAlias::CoreInstanceExport { kind: FUNCTION, instance_index, .. }
+                    if instance_index == *shim_instance => {}
+                ComponentAlias::CoreInstanceExport { kind: FUNCTION, instance_index, name }
+                    if instance_index == *main_instance
+                        && let Some(added) = handing_on
+                        && added.name == name =>
+                {
+                    let instance_index = added.last_instance;
+                    let alias = ComponentAlias::CoreInstanceExport { kind: FUNCTION, instance_index, name };
+                    aliases.alias(self.component_alias(alias)?);
+                }
+                ComponentAlias::CoreInstanceExport { kind: ExternalKind::Table, instance_index, name }
+                    if instance_index == *shim_instance =>
+                {
+                    let instance = self.instance_index(*main_instance);
+                    aliases.alias(Alias::CoreInstanceExport { instance, kind: ExportKind::Table, name });
+                    if let Some(added) = handing_on.as_ref().filter(|_| !mem::replace(&mut self.is_named, true)) {
+                        aliases.alias(Alias::CoreInstanceExport { instance, kind: ExportKind::Func, name: added.name });
+                    }
+                }
                 alias => {
                     aliases.alias(self.component_alias(alias)?);
                 }

@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 
 use wasmparser::{
     CanonicalFunction, ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind,
-    ComponentTypeRef, ExternalKind, Instance, Parser, Payload,
+    ComponentTypeRef, Export, ExternalKind, Instance, Parser, Payload,
 };
 
 use super::forwards::Forwards;
+use super::last::Last;
+
+/// The end of the name of what the host calls for each delivery.
+const CALLED: &str = "handle";
 
 /// Counts modules, core instances and core functions as the component does.
 pub(super) struct Plan<'a> {
@@ -22,6 +26,22 @@ pub(super) struct Plan<'a> {
     pub slots: BTreeMap<(&'a str, &'a str), u32>,
     /// The shim's functions, as the component knows them.
     pub functions: Vec<u32>,
+    /// What is called is handed on by the module that fills the table, if it can be.
+    pub handing_on: Option<HandingOn<'a>>,
+}
+
+/// How a function of the main module comes to be one that another imports.
+pub(super) struct HandingOn<'a> {
+    /// The function.
+    pub name: &'a str,
+    /// Who imports it.
+    pub last: Last<'a>,
+    pub last_module: u32,
+    pub last_instance: u32,
+    /// The exports that it is given.
+    pub given: u32,
+    /// The function's number without those of the shim: it gets it where the shim's table is named.
+    pub number: u32,
 }
 
 impl<'a> Plan<'a> {
@@ -53,10 +73,10 @@ impl<'a> Plan<'a> {
         if survey.only_instance_of(*module_index as usize)? != main_instance {
             return None;
         }
-        let of_shim = |from: &Option<(u32, &str)>| from.is_some_and(|(instance, _)| instance == shim_instance);
-        let functions = survey.functions.iter().zip(0..).filter(|(from, _)| of_shim(from)).map(|(_, index)| index);
+        let of_shim = survey.functions.iter().zip(0..).filter(|(from, _)| is_of(from, shim_instance));
         Some(Plan {
-            functions: functions.collect(),
+            handing_on: survey.handing_on(shim_instance, shim.table_name, main_instance),
+            functions: of_shim.map(|(_, index)| index).collect(),
             shim,
             shim_module: u32::try_from(shim_module).ok()?,
             shim_instance,
@@ -66,6 +86,23 @@ impl<'a> Plan<'a> {
             slots,
         })
     }
+
+    /// The number that a core function has when those of the shim are left out; they have none.
+    pub(super) fn renumbered(&self, index: u32) -> Option<u32> {
+        let lower = self.functions.binary_search(&index).err()?;
+        let number = index - u32::try_from(lower).ok()?;
+        let is_behind = self.handing_on.as_ref().is_some_and(|added| number >= added.number);
+        Some(number + u32::from(is_behind))
+    }
+
+    /// Whether it is one of the shim's functions.
+    pub(super) fn is_of_shim(&self, export: &Export<'_>) -> bool {
+        export.kind == ExternalKind::Func && self.functions.binary_search(&export.index).is_ok()
+    }
+}
+
+fn is_of(function: &Option<(u32, &str)>, instance: u32) -> bool {
+    function.is_some_and(|(from, _)| from == instance)
 }
 
 /// What a component consists of.
@@ -75,6 +112,10 @@ struct Survey<'a> {
     instances: Vec<Instance<'a>>,
     /// Core functions: those of an instance with that instance and their name in it.
     functions: Vec<Option<(u32, &'a str)>>,
+    /// Tables of instances: the instance, and how many core functions there were before.
+    tables: Vec<(u32, usize)>,
+    /// Core functions that became functions of the component.
+    lifted: Vec<u32>,
 }
 
 impl<'a> Survey<'a> {
@@ -119,8 +160,9 @@ impl<'a> Survey<'a> {
             }
             Payload::ComponentCanonicalSection(canonicals) => {
                 for canonical in canonicals {
-                    if !matches!(canonical.ok()?, CanonicalFunction::Lift { .. }) {
-                        self.functions.push(None);
+                    match canonical.ok()? {
+                        CanonicalFunction::Lift { core_func_index, .. } => self.lifted.push(core_func_index),
+                        _ => self.functions.push(None),
                     }
                 }
             }
@@ -129,6 +171,9 @@ impl<'a> Survey<'a> {
                     match alias.ok()? {
                         ComponentAlias::CoreInstanceExport { kind: ExternalKind::Func, instance_index, name } => {
                             self.functions.push(Some((instance_index, name)));
+                        }
+                        ComponentAlias::CoreInstanceExport { kind: ExternalKind::Table, instance_index, .. } => {
+                            self.tables.push((instance_index, self.functions.len()));
                         }
                         ComponentAlias::InstanceExport { kind: MODULE, .. } => return None,
                         _ => {}
@@ -179,6 +224,35 @@ impl<'a> Survey<'a> {
             }
         }
         Some(found)
+    }
+
+    /// How what the host calls comes to be handed on.
+    fn handing_on(&self, shim: u32, table: &str, main: u32) -> Option<HandingOn<'a>> {
+        let of_lifted = |index: &u32| *self.functions.get(*index as usize)?;
+        let mut called = self.lifted.iter().filter_map(of_lifted);
+        let (_, name) = called.find(|(instance, name)| *instance == main && name.ends_with(CALLED))?;
+        let has_table = |index: u32| match self.instances.get(index as usize) {
+            Some(Instance::FromExports(exports)) => {
+                exports.iter().any(|export| export.kind == ExternalKind::Table && export.name == table)
+            }
+            _ => false,
+        };
+        let (last_module, given) = self.instances.iter().find_map(|instance| match instance {
+            Instance::Instantiate { module_index, args } if let [arg] = &args[..] => {
+                has_table(arg.index).then_some((*module_index, arg))
+            }
+            _ => None,
+        })?;
+        let (_, before) = self.tables.iter().find(|(instance, _)| *instance == shim)?;
+        let are_left = self.functions.get(..*before)?.iter().filter(|from| !is_of(from, shim));
+        Some(HandingOn {
+            name,
+            last: Last::of(self.modules.get(last_module as usize)?, given.name, name)?,
+            last_module,
+            last_instance: self.only_instance_of(last_module as usize)?,
+            given: given.index,
+            number: u32::try_from(are_left.count()).ok()?,
+        })
     }
 
     fn only_instance_of(&self, module: usize) -> Option<u32> {

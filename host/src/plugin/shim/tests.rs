@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use wasmparser::{Parser, Payload, Validator};
+use wasmparser::{CanonicalFunction, ComponentAlias, ExternalKind, Parser, Payload, Validator};
 
 use super::leave_out;
 
@@ -42,6 +42,54 @@ fn modules(component: &[u8]) -> usize {
     Parser::new(0).parse_all(component).map(Result::unwrap).filter(is_module).count()
 }
 
+/// Which core instance each lifted function is of.
+fn lifted_from(component: &[u8]) -> Vec<u32> {
+    let (mut functions, mut lifted) = (Vec::new(), Vec::new());
+    for payload in Parser::new(0).parse_all(component) {
+        match payload.unwrap() {
+            Payload::ComponentAliasSection(aliases) => {
+                functions.extend(aliases.into_iter().filter_map(|alias| match alias.unwrap() {
+                    ComponentAlias::CoreInstanceExport { kind: ExternalKind::Func, instance_index, .. } => {
+                        Some(instance_index)
+                    }
+                    _ => None,
+                }))
+            }
+            Payload::ComponentCanonicalSection(canonicals) => {
+                for canonical in canonicals {
+                    match canonical.unwrap() {
+                        CanonicalFunction::Lift { core_func_index, .. } => {
+                            lifted.push(functions[core_func_index as usize])
+                        }
+                        _ => functions.push(u32::MAX),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    lifted
+}
+
+fn core_instances(component: &[u8]) -> u32 {
+    let count = |payload: Payload<'_>| match payload {
+        Payload::InstanceSection(instances) => instances.count(),
+        _ => 0,
+    };
+    Parser::new(0).parse_all(component).map(Result::unwrap).map(count).sum()
+}
+
+#[test]
+fn what_is_called_is_handed_on() {
+    let component = with(&[]);
+    let without = leave_out(&component).unwrap();
+    let last = core_instances(&without) - 1;
+    assert_eq!(lifted_from(&without), [last]);
+    let more = [("(elem (i32.const 0) func 0 1 2)", "(elem (i32.const 0) func 0 1 2) (func)")];
+    let not = without_shim("a last module that does more", &more).unwrap();
+    assert_eq!((modules(&not), lifted_from(&not).contains(&last)), (3, false));
+}
+
 #[test]
 fn a_shim_is_left_out_once() {
     let component = with(&[]);
@@ -56,6 +104,7 @@ fn a_plugin_that_cargo_built_has_one() {
     let plugin = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}; try make hello", file.display()));
     let without = leave_out(&plugin).unwrap();
     assert_eq!((modules(&plugin), modules(&without)), (3, 2));
+    assert!(lifted_from(&without).contains(&(core_instances(&without) - 1)), "nothing is handed on");
 }
 
 /// Where the shim is there and nobody has its functions yet.
