@@ -166,6 +166,11 @@ impl Worker {
             return ended;
         }
         let request = self.sign(delivery);
+        if delivery.draft.is_some() {
+            // The chains of a bundle run one after the other, then their requests go out: what each of the two is made of stays in
+            // the processor's caches meanwhile. The body that is signed is there while its chain runs.
+            tokio::task::yield_now().await;
+        }
         let started = Instant::now();
         let result = self.sender.post(request).await;
         let request = started.elapsed();
@@ -201,9 +206,6 @@ impl Worker {
         // Boxed, so that a delivery without plugins does not carry the room for their call with it.
         let (decision, reports) = Box::pin(self.plugins.run(&settings.chain, call, draft)).await;
         self.telemetry.plugins_ran(&reports);
-        // The chains of a bundle run one after the other, then their requests go out: what each of the two is made of stays in
-        // the processor's caches meanwhile.
-        tokio::task::yield_now().await;
         let ended = |outcome, result| Err(Attempt { outcome, result, request: Duration::ZERO });
         match decision {
             Decision::Deliver { draft, plugins } => {
