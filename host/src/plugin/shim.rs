@@ -12,8 +12,6 @@
 //!
 //! What is not exactly of this form is left as it is.
 
-use std::mem;
-
 use wasm_encoder::reencode::{Error, Reencode, ReencodeComponent, component_utils};
 use wasm_encoder::{
     Alias, Component, ComponentAliasSection, ComponentSectionId, ExportKind, InstanceSection, ModuleSection, RawSection,
@@ -37,7 +35,7 @@ pub(super) fn leave_out(component: &[u8]) -> Option<Vec<u8>> {
     // Only what is valid is read any further; and what comes out is used only if it is.
     Validator::new().validate_all(component).ok()?;
     let mut written = Component::new();
-    Rewriting { plan: &plan, modules: 0, instances: 0, is_named: false }
+    Rewriting { plan: &plan, modules: 0, instances: 0 }
         .parse_component(&mut written, Parser::new(0), component)
         .ok()?;
     let written = written.finish();
@@ -51,8 +49,6 @@ struct Rewriting<'p> {
     /// How many there were so far.
     modules: u32,
     instances: u32,
-    /// Whether what is handed on has its number.
-    is_named: bool,
 }
 
 /// What the plan did not provide for: one of the functions that it leaves out is used elsewhere.
@@ -86,15 +82,17 @@ impl ReencodeComponent for Rewriting<'_> {
     ) -> Result<(), Error<Unforeseen>> {
         let index = self.modules;
         self.modules += 1;
-        if index == self.plan.main_module {
-            let module = Merging::new(self.plan).and_then(|merging| merging.write().ok());
-            component.section(&ModuleSection(&module.ok_or(Error::UserError(Unforeseen))?));
-        } else if let Some(handing_on) = self.plan.handing_on.as_ref().filter(|added| added.last_module == index) {
-            let module = handing_on.last.write().ok();
-            component.section(&ModuleSection(&module.ok_or(Error::UserError(Unforeseen))?));
-        } else if index != self.plan.shim_module {
-            component.section(&RawSection { id: ComponentSectionId::CoreModule.into(), data: module });
-        }
+        let rewritten = if index == self.plan.main_module {
+            Merging::new(self.plan).and_then(|merging| merging.write().ok())
+        } else if let Some(added) = self.plan.handing_on.as_ref().filter(|added| added.last_module == index) {
+            added.last.write().ok()
+        } else {
+            if index != self.plan.shim_module {
+                component.section(&RawSection { id: ComponentSectionId::CoreModule.into(), data: module });
+            }
+            return Ok(());
+        };
+        component.section(&ModuleSection(&rewritten.ok_or(Error::UserError(Unforeseen))?));
         Ok(())
     }
 
@@ -163,7 +161,7 @@ impl ReencodeComponent for Rewriting<'_> {
                 {
                     let instance = self.instance_index(*main_instance);
                     aliases.alias(Alias::CoreInstanceExport { instance, kind: ExportKind::Table, name });
-                    if let Some(added) = handing_on.as_ref().filter(|_| !mem::replace(&mut self.is_named, true)) {
+                    if let Some(added) = handing_on {
                         aliases.alias(Alias::CoreInstanceExport { instance, kind: ExportKind::Func, name: added.name });
                     }
                 }

@@ -243,7 +243,8 @@ impl<'a> Survey<'a> {
             }
             _ => None,
         })?;
-        let (_, before) = self.tables.iter().find(|(instance, _)| *instance == shim)?;
+        let mut tables = self.tables.iter().filter(|(instance, _)| *instance == shim);
+        let (_, before) = tables.next().filter(|_| tables.next().is_none())?;
         let are_left = self.functions.get(..*before)?.iter().filter(|from| !is_of(from, shim));
         Some(HandingOn {
             name,

@@ -88,6 +88,9 @@ fn what_is_called_is_handed_on() {
     let more = [("(elem (i32.const 0) func 0 1 2)", "(elem (i32.const 0) func 0 1 2) (func)")];
     let not = without_shim("a last module that does more", &more).unwrap();
     assert_eq!((modules(&not), lifted_from(&not).contains(&last)), (3, false));
+    let twice = [(END, &*format!(r#"(alias core export $shim "$imports" (core table)) {END}"#))];
+    let not = without_shim("a table that has two names", &twice).unwrap();
+    assert_eq!((modules(&not), lifted_from(&not).contains(&last)), (3, false));
 }
 
 #[test]
