@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use memchr::{memchr, memchr_iter};
+
 /// An RFC 6901 JSON pointer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pointer<'t>(&'t str);
@@ -14,7 +16,8 @@ impl<'t> Pointer<'t> {
     #[must_use]
     pub fn parse(text: &'t str) -> Option<Pointer<'t>> {
         let begins_well = text.is_empty() || text.starts_with('/');
-        let escapes_are_good = text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+        let bytes = text.as_bytes();
+        let escapes_are_good = memchr_iter(b'~', bytes).all(|at| matches!(bytes.get(at + 1), Some(b'0' | b'1')));
         (begins_well && escapes_are_good).then_some(Pointer(text))
     }
 
@@ -31,7 +34,10 @@ impl<'t> Pointer<'t> {
 }
 
 fn unescape(token: &str) -> Cow<'_, str> {
-    if token.contains('~') { Cow::Owned(token.replace("~1", "/").replace("~0", "~")) } else { Cow::Borrowed(token) }
+    match memchr(b'~', token.as_bytes()) {
+        Some(_) => Cow::Owned(token.replace("~1", "/").replace("~0", "~")),
+        None => Cow::Borrowed(token),
+    }
 }
 
 /// A name as a pointer has it.

@@ -212,15 +212,13 @@ impl Sandbox {
     fn json_at(&self, pointer: &str) -> wasmtime::Result<Option<JsonValue>> {
         let draft = self.draft()?;
         let found = Pointer::parse(pointer).and_then(|pointer| draft.json(pointer));
-        Ok(found.map(|(kind, text)| {
-            let text = std::str::from_utf8(text).expect("only UTF-8 is indexed, and values end at its boundaries");
-            match kind {
-                Kind::Null => JsonValue::Null,
-                Kind::Boolean => JsonValue::Boolean(text == "true"),
-                Kind::Number => number(text),
-                Kind::Text => JsonValue::Text(json::text(text.as_bytes()).into_owned()),
-                Kind::Array | Kind::Object => JsonValue::Composite(text.to_owned()),
-            }
+        let utf8 = |value| std::str::from_utf8(value).expect("only UTF-8 is indexed, and values end at its boundaries");
+        Ok(found.map(|(kind, value)| match kind {
+            Kind::Null => JsonValue::Null,
+            Kind::Boolean => JsonValue::Boolean(value == b"true"),
+            Kind::Number => number(utf8(value)),
+            Kind::Text => JsonValue::Text(json::text(value).into_owned()),
+            Kind::Array | Kind::Object => JsonValue::Composite(utf8(value).to_owned()),
         }))
     }
 }
