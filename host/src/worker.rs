@@ -162,11 +162,12 @@ impl Worker {
                 return Attempt { result: Some(result), ..Attempt::not_made(outcome) };
             }
         };
+        let had_draft = delivery.draft.is_some();
         if let Err(ended) = self.run_chain(delivery, now).await {
             return ended;
         }
         let request = self.sign(delivery);
-        if delivery.draft.is_some() {
+        if delivery.draft.is_some() && !had_draft {
             // The chains of a bundle run one after the other, then their requests go out: what each of the two is made of stays in
             // the processor's caches meanwhile. The body that is signed is there while its chain runs.
             tokio::task::yield_now().await;
