@@ -29,3 +29,33 @@ where
     std::thread::Builder::new().name("weft-plugin-tick".to_owned()).spawn(run).map_err(Error::Clock)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Instant;
+
+    use wasmtime::Engine;
+
+    use super::*;
+
+    /// No sleep is shorter than it should be, however busy the machine is.
+    #[test]
+    fn it_naps_where_no_plugin_runs() {
+        let looks = Arc::new(AtomicU32::new(0));
+        let began = Instant::now();
+        let engines = Engines { small: Engine::default(), large: Engine::default() };
+        start(engines, &looks, |looks| {
+            looks.fetch_add(1, Ordering::Relaxed);
+            false
+        })
+        .unwrap();
+        let so_far = || looks.load(Ordering::Relaxed);
+        while so_far() < 20 {
+            std::thread::sleep(TICK);
+        }
+        let naps = so_far() - 1;
+        let took = began.elapsed();
+        assert!(took >= NAP * naps, "{naps} naps in {took:?}");
+    }
+}
