@@ -43,15 +43,13 @@ impl<'a> Last<'a> {
     }
 
     pub(super) fn write(&self) -> Result<Module, Error> {
-        let mut module = Module::new();
-        HandingOn(self).parse_core_module(&mut module, Parser::new(0), self.module)?;
+        let (mut module, mut rewriting) = (Module::new(), self);
+        rewriting.parse_core_module(&mut module, Parser::new(0), self.module)?;
         Ok(module)
     }
 }
 
-struct HandingOn<'l>(&'l Last<'l>);
-
-impl Reencode for HandingOn<'_> {
+impl Reencode for &Last<'_> {
     type Error = Infallible;
 
     /// Takes a delivery, and says where the answer is.
@@ -67,7 +65,7 @@ impl Reencode for HandingOn<'_> {
         section: ImportSectionReader<'_>,
     ) -> Result<(), Error> {
         utils::parse_import_section(self, imports, section)?;
-        imports.import(self.0.from, self.0.name, EntityType::Function(self.0.types));
+        imports.import(self.from, self.name, EntityType::Function(self.types));
         Ok(())
     }
 
@@ -79,7 +77,7 @@ impl Reencode for HandingOn<'_> {
     ) -> Result<(), Error> {
         if before == Some(SectionId::Element) {
             let mut exports = ExportSection::new();
-            exports.export(self.0.name, ExportKind::Func, self.0.functions);
+            exports.export(self.name, ExportKind::Func, self.functions);
             module.section(&exports);
         }
         Ok(())
